@@ -1,0 +1,74 @@
+# The commands of autocron-web. Each one makes the virtual environment it needs, with nothing but Python ≥ 3.11
+# and a package index, and installs into it again only after pyproject.toml has changed.
+#
+#   make demo   [ARGS=--check]   the example newsletter, to look at; with --check it tries itself and ends
+#   make test   [ARGS="-k cron"] all tests on this Python; what differs between Pythons on the others found
+#   make test-3.13               the latter on one of them
+#   make check                   ruff, mypy and pyright; no tests
+#   make bench  [ARGS=--quick]   how fast it is, beside others
+#   make clean                   remove all environments, builds and caches
+#
+# An environment is made with python3 if that is new enough, else with python3.13, python3.12 or python3.11;
+# `make clean` and then `make PYTHON=/path/to/python …` choose another one.
+
+.PHONY: help demo test check bench clean
+.PRECIOUS: .venv/for-% .venv-%/for-test
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: .venv/for-demo
+	.venv/bin/python examples/newsletter/run.py $(ARGS)
+
+test: .venv/for-test
+	.venv/bin/python -m pytest $(ARGS)
+	@for version in $(call others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
+
+test-%: .venv-%/for-test
+	.venv-$*/bin/python -m pytest -m "not once" $(ARGS)
+
+check: .venv/for-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/pyright
+
+bench: .venv-bench/for-bench
+	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
+	.venv-bench/bin/python benchmarks/import_time.py
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find autocron_web integrations tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# -- environments ---------------------------------------------------------------------------------
+
+.venv/for-%: pyproject.toml
+	$(call install,.venv,$(python),$*)
+
+.venv-bench/for-bench: pyproject.toml
+	$(call install,.venv-bench,$(python),bench)
+
+.venv-%/for-test: pyproject.toml
+	$(call install,.venv-$*,$(or $(call found,$*),$(error There is no python$* on the PATH and none among pyenv's versions)),test)
+
+# $(call install,FOLDER,PYTHON,EXTRA): what is there is used; a venv without pip is one that could not be completed
+define install
+@echo "Installing autocron-web[$(3)] into $(1), once, with $(2)"
+@test -x $(1)/bin/pip || $(2) -m venv $(1)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(3)]'
+@touch $(1)/for-$(3)
+endef
+
+candidates = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+if_new_enough = $(shell $(1) -c 'import sys; print("$(1)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
+python = $(or $(firstword $(foreach name,$(candidates),$(call if_new_enough,$(name)))),$(error \
+	autocron-web needs Python 3.11 or newer, which none of these is: $(candidates). \
+	Install one, or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)))
+
+# $(call found,VERSION): python3.12 for 3.12, if it starts (a shim of pyenv's may not)
+found = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(1).*/bin/python$(1); do \
+	"$$python" -c "" 2>/dev/null && echo "$$python" && break; done)
+# the versions that are found, without that of .venv
+version = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+others = $(foreach other,$(filter-out $(version),3.11 3.12 3.13),$(if $(call found,$(other)),$(other)))

@@ -1,0 +1,92 @@
+"""Background tasks and cron for any Python web app, with nothing to install, start or supervise beside it.
+
+import autocron_web as autocron
+
+@autocron.delay
+def send_mail(address: str, text: str) -> None: ...
+
+autocron.start("shop.db")
+send_mail("a@b.c", "hi")
+"""
+
+from .engine import Engine, engine
+from .errors import (
+    AutocronError,
+    ConfigError,
+    JobCancelled,
+    JobFailed,
+    NotStarted,
+    NotStorable,
+    ResultTimeout,
+    SchemaTooNew,
+    StoreBusy,
+    StoreError,
+    StoreGone,
+    TaskDefinitionError,
+    WrongApplication,
+)
+from .results import Progress, Result
+from .tasks import Task, cron, delay
+
+__version__ = "0.1.0"
+
+start = engine.start
+leave = engine.leave
+stop = engine.stop
+get_results = engine.get_results
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker: for code above the line at which a main module starts to serve."""
+    return engine.in_worker
+
+
+def progress(done: float, total: float | None = None, note: str | None = None) -> None:
+    """Say how far the running task is; its Result shows it. Cheap: at most ten a second are written.
+
+    Outside a task it does nothing, so that a function can also be called directly.
+
+        for i, row in enumerate(rows, 1):
+            autocron.progress(i, len(rows), row.address)
+    """
+    engine.progress(done, total, note)
+
+
+def register(cls: type) -> type:
+    """Allow an enum or a dataclass in the arguments and results of tasks; also as a decorator.
+
+    Raises TypeError for other classes. docs/payload.md lists what can be stored without it.
+    """
+    from . import codec
+
+    return codec.register(cls)
+
+
+__all__ = [
+    "AutocronError",
+    "ConfigError",
+    "Engine",
+    "JobCancelled",
+    "JobFailed",
+    "NotStarted",
+    "NotStorable",
+    "Progress",
+    "Result",
+    "ResultTimeout",
+    "SchemaTooNew",
+    "StoreBusy",
+    "StoreError",
+    "StoreGone",
+    "Task",
+    "TaskDefinitionError",
+    "WrongApplication",
+    "cron",
+    "delay",
+    "get_results",
+    "in_worker",
+    "leave",
+    "progress",
+    "register",
+    "start",
+    "stop",
+]

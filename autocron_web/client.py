@@ -1,0 +1,163 @@
+"""What a call of a task talks to: the store in an app process, or nothing at all in inline mode.
+
+In a worker it is the pipe to the monitor: see `autocron_web.pool.worker`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import StoreError
+from .jobs import FINISHED, Job, failed, now, succeeded
+
+if TYPE_CHECKING:
+    from .link import Link
+    from .store import Store
+
+POLL_LEAST, POLL_MOST = 0.01, 0.25  # seconds between looks at the store where no link can tell
+
+
+class Client(Protocol):
+    """Stores jobs and tells what has become of them. Usable from any thread."""
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        """Store the jobs; the id under which each of them stands now."""
+
+    def get(self, job_id: str) -> Job | None:
+        """The job, or None if there is none (any more)."""
+
+    def wait(self, job: Job, timeout: float | None) -> Job:
+        """The job once it has finished, or as it is after `timeout` seconds."""
+
+    async def await_(self, job: Job) -> Job:
+        """The same without a timeout, in an event loop."""
+
+    def cancel(self, job_id: str, reason: str) -> bool:
+        """Cancel a waiting or running job."""
+
+    def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
+        """The newest jobs."""
+
+    def progress(self, note: list[Any]) -> None:
+        """What the running task says of its progress."""
+
+
+class StoreClient:
+    """An app process's client: writes to the store itself, so that a call depends on no other process."""
+
+    def __init__(self, store: Store, link: Link) -> None:
+        self._store = store
+        self._link = link
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        ids = self._store.enqueue(jobs)
+        self._link.wake(min(job.due for job in jobs))
+        return ids
+
+    def get(self, job_id: str) -> Job | None:
+        return self._store.get(job_id)
+
+    def wait(self, job: Job, timeout: float | None) -> Job:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._link.watch(job.id) as news:
+            pause = POLL_LEAST
+            while True:
+                job = self._store.get(job.id) or job
+                left = POLL_MOST if deadline is None else deadline - time.monotonic()
+                if job.state in FINISHED or left <= 0:
+                    return job
+                # Whoever is not linked, or whose monitor dies now, still learns it by looking.
+                pause = min(pause * 2, POLL_MOST)
+                news.wait(min(left, 1.0 if self._link.connected else pause))
+                news.clear()
+
+    async def await_(self, job: Job) -> Job:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        arrived = asyncio.Event()
+        with self._link.watch(job.id, lambda: loop.call_soon_threadsafe(arrived.set)):
+            pause = POLL_LEAST
+            while True:
+                job = await asyncio.to_thread(self._store.get, job.id) or job
+                if job.state in FINISHED:
+                    return job
+                pause = min(pause * 2, POLL_MOST)
+                try:
+                    await asyncio.wait_for(arrived.wait(), 1.0 if self._link.connected else pause)
+                except TimeoutError:
+                    continue
+                arrived.clear()
+
+    def cancel(self, job_id: str, reason: str) -> bool:
+        if self._store.cancel(job_id, now(), reason):
+            return True
+        job = self._store.get(job_id)
+        if job is None or job.state != "running":
+            return False
+        return self._link.cancel(job_id)
+
+    def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
+        return self._store.jobs(limit=limit, task=task, state=state)
+
+    def progress(self, note: list[Any]) -> None:
+        """Outside a job there is nothing to note: a task that is called directly says it to nobody."""
+
+
+class InlineClient:
+    """Runs each job at once in the caller; its Results are finished. For tests and a locked store."""
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        from . import execution
+        from .tasks import registry
+
+        for job in jobs:
+            outcome = execution.run(registry[job.task].function, job.codec, job.payload)
+            head = outcome.head
+            job = job._replace(started=now(), attempt=1)
+            if head["ok"]:
+                job = succeeded(job, now(), outcome.result, head["codec"], None, head.get("reason"))
+            else:
+                job = failed(job._replace(meta={}), now(), head["error_type"], head["error"])
+            self._finished[job.id] = job
+            while len(self._finished) > 10_000:
+                del self._finished[next(iter(self._finished))]
+        return [job.id for job in jobs]
+
+    def __init__(self) -> None:
+        self._finished: dict[str, Job] = {}
+
+    def get(self, job_id: str) -> Job | None:
+        return self._finished.get(job_id)
+
+    def wait(self, job: Job, timeout: float | None) -> Job:
+        return self._finished.get(job.id, job)
+
+    async def await_(self, job: Job) -> Job:
+        return self.wait(job, None)
+
+    def cancel(self, job_id: str, reason: str) -> bool:
+        return False
+
+    def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
+        found = [
+            job
+            for job in reversed(self._finished.values())
+            if (task is None or job.task == task) and (state is None or job.state == state)
+        ]
+        return found[:limit]
+
+    def progress(self, note: list[Any]) -> None:
+        """Nobody can look at a job that runs inline."""
+
+
+class BrokenClient:
+    """After a `start()` whose store could not be used: the site goes on, and each call says why it cannot."""
+
+    def __init__(self, error: StoreError) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise type(self._error)(str(self._error))

@@ -1,0 +1,229 @@
+"""The engine: an app process's side of autocron-web. Starts or joins the pool, leaves it, stores calls."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import serving
+from .client import BrokenClient, Client, InlineClient, StoreClient
+from .errors import ConfigError, NotStarted, StoreError
+from .jobs import Job
+from .results import Result
+from .settings import checked_workers, database_path, main_name, mode
+
+if TYPE_CHECKING:
+    from .link import Link
+    from .tasks import Task
+
+
+class Engine:
+    """One application's use of one store. `autocron_web.start`, `stop` … are those of the one `engine`."""
+
+    def __init__(self) -> None:
+        self._client: Client | None = None
+        self._link: Link | None = None
+        self._path: str | None = None
+        self._workers: int | None = None
+        self._loader: dict[str, Any] | None = None
+        self._in_worker = False
+
+    # -- start and end ---------------------------------------------------------------------------------
+
+    def start(
+        self,
+        database: str | os.PathLike[str],
+        workers: int | None = None,
+        *,
+        app_id: str | None = None,
+        loader: dict[str, Any] | None = None,
+        strict: bool = False,
+        durability: str = "full",
+    ) -> bool:
+        """Open the store, and start the pool or join the one that runs. Whether this call has started it.
+
+        database: a file name; a relative one lies in `AUTOCRON_HOME`, else in systemd's `STATE_DIRECTORY`,
+            else in `~/.autocron`.
+        workers: the number of worker processes; 2.
+        app_id: whose store it is; the import name of the calling module.
+        loader: how a worker loads the app, where an adapter knows; else the modules that have tasks.
+        strict: raise `StoreError` where the store cannot be used. Otherwise that is logged, the site goes
+            on, and calls raise it.
+        durability: "full", or "normal": faster, and the last calls may be lost when power fails.
+
+        In a process that does not serve (a shell, a test, a reloader's parent, a worker) nothing is
+        started and the answer is False; calls are stored there too.
+
+        Raises `ConfigError` for a name or a number that cannot be.
+
+            autocron.start("shop.db", workers=2)
+        """
+        if self._in_worker:
+            return False
+        if durability not in ("full", "normal"):
+            raise ConfigError(f"durability is {durability!r}: it can be 'full' or 'normal'")
+        checked_workers(workers)
+        if sys.platform == "win32":
+            _log("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
+            return False
+        path = database_path(database)
+        if self._path not in (None, path):
+            raise ConfigError(
+                f"autocron-web uses {self._path} already: one application has one database, not {path} too"
+            )
+        if mode() == "inline":
+            self._client = self._client or InlineClient()
+            return False
+        self._workers, self._loader = workers, loader
+        app_id = app_id or _calling_module()
+        try:
+            return self._start(path, app_id, durability)
+        except StoreError as error:
+            if strict:
+                raise
+            _log(f"background tasks are off: {error}")
+            self._client = BrokenClient(error)  # type: ignore[assignment]
+            return False
+
+    def _start(self, path: str, app_id: str, durability: str) -> bool:
+        from .link import Link
+        from .store.sqlite import SqliteStore
+
+        if self._link is None or self._path != path:
+            store = SqliteStore(path, durability=durability)  # type: ignore[arg-type]
+            store.open()
+            store.adopt(app_id)
+            if store.setting("autocron_lock") == "on":
+                self._client = InlineClient()
+                return False
+            self._link = Link(path, self._hello, serving=False, durability=durability)
+            self._client = StoreClient(store, self._link)
+            self._path = path
+        if mode() == "off" or serving.why_not(serving.this_process()) is not None:
+            return False
+        if not self._link.serving:
+            atexit.register(self.leave)
+        self._link.serving = True
+        return self._link.join()
+
+    def leave(self) -> None:
+        """This process does not count any more; the pool goes on while another one does. Returns at once.
+
+        Calls are still stored. `start()` joins again.
+        """
+        if self._link is not None and self._link.serving:
+            self._link.leave()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Leave; if this was the last app process, drain the pool and wait until all of it is gone.
+
+        timeout: seconds to wait at most. The answer is whether the end was seen in time.
+        """
+        if self._link is None or not self._link.serving:
+            return True
+        return self._link.stop(timeout)
+
+    def _hello(self) -> dict[str, Any]:
+        """What the monitor must know: who this is, and how a worker loads the app."""
+        from . import __version__, tasks
+        from .process import interpreter
+
+        return {
+            "version": __version__,
+            "workers": self._workers,
+            "load": {
+                "python": interpreter(),
+                "env": dict(os.environ),
+                "path": [os.path.abspath(entry) for entry in sys.path],
+                "cwd": os.getcwd(),
+                "main": _main_module() if self._needs_main() else None,
+                "loader": self._loader,
+                "modules": tasks.defining_modules(),
+            },
+        }
+
+    def _needs_main(self) -> bool:
+        from . import tasks
+
+        return tasks.defined_in_main() or bool(self._loader and self._loader["module"] == "__main__")
+
+    # -- calls -----------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        """What calls talk to. Raises `NotStarted`."""
+        if self._client is None:
+            raise NotStarted(
+                "autocron-web was not started: call autocron_web.start('shop.db') before the first task"
+            )
+        return self._client
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[Result[Any]]:
+        """Store jobs; they are on disk when this returns."""
+        client = self.client
+        if not jobs:
+            return []
+        ids = client.enqueue(jobs)
+        return [
+            Result(job if job.id == job_id else job._replace(id=job_id), client)
+            for job, job_id in zip(jobs, ids, strict=True)
+        ]
+
+    def get_results(
+        self, limit: int = 100, *, task: str | None = None, state: str | None = None
+    ) -> list[Result[Any]]:
+        """The newest jobs, newest first, at most `limit`; of one task or in one state if given."""
+        client = self.client
+        return [Result(job, client) for job in client.jobs(limit, task, state)]
+
+    def progress(self, done: float, total: float | None, note: str | None) -> None:
+        """What `autocron_web.progress` says of the running task."""
+        if self._client is not None:
+            self._client.progress([done, total, note])
+
+    def registered(self, task: Task[..., Any]) -> None:
+        """A task was defined: workers that run already must import its module too."""
+        if self._link is not None and task.function.__module__ != "__main__":
+            self._link.modules([task.function.__module__])
+
+    # -- workers ---------------------------------------------------------------------------------------
+
+    def become_worker(self, client: Client) -> None:
+        """From now on this process runs tasks, and its own calls go through `client`."""
+        self._in_worker = True
+        self._client = client
+
+    @property
+    def in_worker(self) -> bool:
+        """Whether this process runs tasks."""
+        return self._in_worker
+
+
+def _calling_module() -> str:
+    """The import name of the module that called, outside of this package."""
+    frame = sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    name = frame.f_globals.get("__name__", "__main__")
+    return (main_name() or "interactive") if name == "__main__" else str(name)
+
+
+def _main_module() -> dict[str, str] | None:
+    """The file of the main module and the name under which a worker executes it."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    name = main_name()
+    return {"file": os.path.abspath(file), "name": name} if file and name else None
+
+
+def _log(text: str) -> None:
+    import logging
+
+    logging.getLogger("autocron_web").error(text)
+
+
+#: The engine behind `autocron_web.start`, `delay` and all others. One application has one.
+engine = Engine()

@@ -1,0 +1,131 @@
+"""The job: the one record that travels from the caller to the store, the monitor and the worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Literal, NamedTuple
+
+State = Literal["waiting", "running", "done", "error", "cancelled"]
+
+#: States in which nothing more will happen to a job.
+FINISHED: frozenset[str] = frozenset({"done", "error", "cancelled"})
+
+#: `reason` of a waiting job whose task no worker of the pool knows: it is not claimed.
+UNKNOWN_TASK = "unknown task"
+
+SECOND = 1_000_000  # all times and spans of a job are integer microseconds
+
+
+class Job(NamedTuple):
+    """One call of a task, with one field for each column of the table `autocron_job`, in its order.
+
+    Times are integer microseconds since 1970-01-01 UTC; None stands for "has not happened".
+    A job is changed by `job._replace(...)` and written back with `Store.settle`.
+    """
+
+    id: str
+    task: str
+    due: int
+    created: int
+    kind: str = "call"  # call, cron, schedule
+    queue: str = "default"
+    priority: int = 0  # higher first
+    state: State = "waiting"
+    reason: str | None = None
+    started: int | None = None
+    finished: int | None = None
+    attempt: int = 0
+    crashes: int = 0
+    epoch: int | None = None
+    owner: str | None = None
+    unique_key: str | None = None
+    expires: int | None = None  # waiting: then cancelled; finished: then deleted
+    codec: str = "json"
+    payload: bytes = b""
+    result: bytes | None = None
+    error_type: str | None = None
+    error: str | None = None
+    output: str | None = None
+    parent: str | None = None
+    meta: dict[str, Any] = {}  # task options that the monitor needs, and the job's progress
+    seq: int | None = None  # given by the store: the order of arrival
+
+
+def now() -> int:
+    """The wall clock in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562, section 5.7) as text: unique, and ordered by time to the millisecond."""
+    stamp = (time.time_ns() // 1_000_000) & 0xFFFFFFFFFFFF
+    tail = int.from_bytes(os.urandom(10), "big")
+    value = (stamp << 80) | (0x7 << 76) | ((tail >> 68) << 64) | (0x2 << 62) | (tail & ((1 << 62) - 1))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+# -- what becomes of a running job; pure, so that each rule can be read and tested alone ---------------
+
+MAX_CRASHES = 3
+MAX_ATTEMPTS = 20
+RESULT_TTL = 1800  # seconds that a done or cancelled job is kept
+ERROR_TTL = 14 * 86400  # seconds that a failed job is kept
+MAX_TRACEBACK = 64 * 1024  # bytes
+
+
+def succeeded(
+    job: Job, moment: int, result: bytes, codec: str, output: str | None, reason: str | None
+) -> Job:
+    """The function returned. `reason` says why its value could not be stored, if so."""
+    return _finished(job, moment, state="done", reason=reason, result=result, codec=codec, output=output)
+
+
+def failed(job: Job, moment: int, error_type: str, error: str, output: str | None = None) -> Job:
+    """The function raised: the job waits for its next try, or ends in `error`."""
+    failures = job.meta.get("failures", 0) + 1
+    facts = {"error_type": error_type, "error": error[-MAX_TRACEBACK:], "output": output}
+    if failures > job.meta.get("retries", 0):
+        return _finished(job, moment, state="error", **facts)
+    pause = job.meta.get("backoff", 1.0) * 2 ** (failures - 1)
+    meta = {**job.meta, "failures": failures}
+    return job._replace(state="waiting", due=moment + int(pause * SECOND), meta=meta, **facts)
+
+
+def crashed(job: Job, moment: int, how: str) -> Job:
+    """A living monitor saw the job's worker die by itself: the job waits again, `MAX_CRASHES` times at most."""
+    crashes = job.crashes + 1
+    if crashes < MAX_CRASHES:
+        return job._replace(state="waiting", crashes=crashes, error_type="WorkerCrashed", error=how)
+    return _finished(
+        job,
+        moment,
+        state="error",
+        crashes=crashes,
+        error_type="WorkerCrashed",
+        error=f"{how}; {crashes} times",
+    )
+
+
+def interrupted(job: Job, moment: int) -> Job:
+    """The pool ended under the job, which is no fault of its own: it waits again, `MAX_ATTEMPTS` times at most."""
+    if job.attempt < MAX_ATTEMPTS:
+        return job._replace(state="waiting")
+    how = f"interrupted: the pool ended during each of its {job.attempt} attempts"
+    return _finished(job, moment, state="error", error_type="Interrupted", error=how)
+
+
+def cancelled(job: Job, moment: int, reason: str) -> Job:
+    """Somebody has ended the job."""
+    return _finished(job, moment, state="cancelled", reason=reason)
+
+
+def handed_back(job: Job, reason: str | None = None) -> Job:
+    """The job was claimed and then not handed to a worker: as if it had not been claimed."""
+    return job._replace(state="waiting", attempt=job.attempt - 1, reason=reason)
+
+
+def _finished(job: Job, moment: int, **columns: Any) -> Job:
+    lasting = ERROR_TTL if columns["state"] == "error" else job.meta.get("result_ttl", RESULT_TTL)
+    return job._replace(finished=moment, expires=moment + int(lasting * SECOND), **columns)

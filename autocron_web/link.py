@@ -1,0 +1,401 @@
+"""The app process's link to the monitor: says that this process lives, wakes, watches, starts a monitor.
+
+Nothing is lost without a link: calls write to the store themselves. What belongs to a process (the
+connection, the thread, the locks) sits in one object that carries the owner's pid. After a fork the
+child finds another pid, leaves the object alone for ever and makes its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .pool.wire import Decoder, Frame, Kind, WireError, encode, short_address
+from .process import interpreter, open_pidfd, pool_command, start_time, worker_environment
+
+ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
+RETRY = 0.01  # seconds between looks for the monitor that won the election
+SOUND = 5.0  # seconds after which a monitor counts as one that works
+PAUSES = (0.0, 0.2, 1.0, 5.0, 30.0)  # seconds between tries of the link's thread
+
+
+class _Own:
+    """What belongs to one process and must not be used in its forks."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.RLock()  # guards `sock`, `thread` and writing
+        self.sock: socket.socket | None = None
+        self.decoder = Decoder()
+        self.heard: deque[Frame] = deque()  # frames that arrived together with an awaited one
+        self.greeted = False  # hello was said on this connection
+        self.monitor: int | None = None  # its pid
+        self.again: float | None = 0.0  # seconds before another monitor may be started; None: never
+        self.thread: threading.Thread | None = None
+        self.stop_out, self.stop_in = os.pipe()
+        self.watchers: dict[str, list[Callable[[], None]]] = {}
+
+
+_abandoned: list[_Own] = []  # kept, so that nothing in a child closes what it shares with its parent
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+class Link:
+    """One store's link of this process.
+
+    path: the database. hello: makes the document that tells the monitor how to load the app.
+    serving: whether this process counts; one that does not only wakes the monitor and watches jobs.
+    """
+
+    def __init__(
+        self, path: str, hello: Callable[[], dict[str, Any]], *, serving: bool, durability: str
+    ) -> None:
+        self._path = path
+        self._hello = hello
+        self._options = {"durability": durability}
+        self.serving = serving
+        self._left = False
+        self._state = _Own()
+        _links.add(self)
+
+    def _own(self) -> _Own:
+        if self._state.pid != os.getpid():
+            _abandoned.append(self._state)
+            self._state = _Own()
+        return self._state
+
+    @property
+    def connected(self) -> bool:
+        """Whether the monitor can tell this process something."""
+        own = self._own()
+        return own.sock is not None
+
+    # -- what an app process says ----------------------------------------------------------------------
+
+    def join(self) -> bool:
+        """Count as an app process: link to the monitor, or start one. Whether this call has started it."""
+        own = self._own()
+        self._left = False
+        started = self._join(own, time.monotonic() + ELECTION)
+        self._start_thread(own)
+        return started
+
+    def wake(self, due: int) -> None:
+        """Jobs were stored, the first of them due then. If it cannot be said now, the monitor looks by itself."""
+        self._say(Frame(Kind.WAKE, 0, {"due": due}))
+
+    def cancel(self, job_id: str) -> bool:
+        """End a running job. Whether it could be asked for."""
+        return self._say(Frame(Kind.CANCEL, 0, {"id": job_id}), patient=True)
+
+    def modules(self, names: list[str]) -> None:
+        """More modules have registered tasks."""
+        if self._state.greeted and self._state.pid == os.getpid():
+            self._say(Frame(Kind.MODULES, 0, {"modules": names}))
+
+    @contextmanager
+    def watch(self, job_id: str, callback: Callable[[], None] | None = None) -> Iterator[threading.Event]:
+        """While inside, the event is set (and the callback called) whenever the job may have changed."""
+        own = self._own()
+        event = threading.Event()
+        notify = callback or event.set
+        own.watchers.setdefault(job_id, []).append(notify)
+        try:
+            if self._say(Frame(Kind.WATCH, 0, {"id": job_id})):
+                self._start_thread(own)
+            yield event
+        finally:
+            own.watchers[job_id].remove(notify)
+            if not own.watchers[job_id]:
+                del own.watchers[job_id]
+
+    def leave(self) -> None:
+        """Do not count any more; returns at once."""
+        self._left = True
+        own = self._state
+        if own.pid != os.getpid():
+            return
+        with suppress(OSError):
+            if own.sock is not None:
+                own.sock.sendall(encode(Frame(Kind.LEAVE)))
+                own.sock.shutdown(socket.SHUT_RDWR)  # the thread wakes up, closes it and ends
+        if own.thread is None or not own.thread.is_alive():
+            self._disconnect(own)
+
+    def stop(self, timeout: float | None) -> bool:
+        """Leave, and if no other app process is left wait for the pool's end. Whether that was in time."""
+        own = self._own()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._left = True
+        self._stop_thread(own)
+        try:
+            if own.sock is None or own.monitor is None:
+                return True
+            own.sock.sendall(encode(Frame(Kind.STOP)))
+            while True:
+                frame = self._next_frame(own, deadline)
+                if frame is None:
+                    return False
+                if frame.kind == Kind.BYE:
+                    return not frame.head.get("last", True) or _wait_for_end(own.monitor, deadline)
+        except (OSError, WireError, EOFError):  # it is ending already
+            return own.monitor is None or _wait_for_end(own.monitor, deadline)
+        finally:
+            self._disconnect(own)
+
+    def _say(self, frame: Frame, *, patient: bool = False) -> bool:
+        """Send a frame. While another thread links this process anew, only a patient caller waits for that."""
+        own = self._own()
+        if not own.lock.acquire(blocking=patient):
+            return False
+        try:
+            for _ in range(2):  # a connection that has broken since is made anew once
+                if own.sock is None and not self._connect_again(own):
+                    return False
+                assert own.sock is not None
+                try:
+                    own.sock.sendall(encode(frame))
+                    return True
+                except OSError:
+                    self._disconnect(own)
+            return False
+        finally:
+            own.lock.release()
+
+    def _connect_again(self, own: _Own) -> bool:
+        """Link this process (a fork, or one whose monitor has gone) on the way of a call."""
+        if self._left:
+            return False
+        if self.serving and own.again == 0.0:
+            self._join(own, time.monotonic() + ELECTION)
+            self._start_thread(own)
+        else:
+            self._connect(own)
+        return own.sock is not None
+
+    # -- connection and election -----------------------------------------------------------------------
+
+    def _join(self, own: _Own, deadline: float) -> bool:
+        started = False
+        with own.lock:
+            while not own.greeted:
+                if self._connect(own):
+                    self._greet(own, deadline)
+                elif not started and self._spawn(deadline):
+                    started = True
+                    continue
+                if time.monotonic() >= deadline:
+                    break
+                if not own.greeted:
+                    time.sleep(RETRY)  # somebody else's monitor is on its way up, or on its way out
+        return started and own.greeted
+
+    def _connect(self, own: _Own) -> bool:
+        if own.sock is not None:
+            return True
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            with short_address(self._path + ".sock") as address:
+                sock.connect(address)
+        except OSError:
+            sock.close()
+            return False
+        own.sock, own.decoder, own.heard = sock, Decoder(), deque()
+        return True
+
+    def _greet(self, own: _Own, deadline: float) -> None:
+        """Say hello with this process's pidfd and output, and wait for the welcome."""
+        assert own.sock is not None
+        null = os.open(os.devnull, os.O_WRONLY)
+        pidfd = open_pidfd(own.pid)
+        try:
+            streams = [fd if _is_open(fd) else null for fd in (1, 2)]
+            descriptors = [*streams, pidfd] if pidfd is not None else streams
+            data = encode(Frame(Kind.HELLO, 0, self._hello()))
+            sent = socket.send_fds(own.sock, [data], descriptors)
+            own.sock.sendall(data[sent:])
+            frame = self._next_frame(own, deadline)
+            # No answer: a monitor that is stopped or very busy. It will read the hello later.
+            if frame is None or frame.kind == Kind.WELCOME:
+                own.greeted, own.again = True, 0.0
+                own.monitor = frame.head["pid"] if frame else None
+                return
+        except (OSError, WireError, EOFError):
+            pass
+        finally:
+            os.close(null)
+            if pidfd is not None:
+                os.close(pidfd)
+        self._disconnect(own)
+
+    def _spawn(self, deadline: float) -> bool:
+        """Start a monitor; whether it has won the election and takes connections."""
+        out, into = os.pipe()
+        command = pool_command(interpreter(), "monitor", self._path, str(into), json.dumps(self._options))
+        try:
+            launcher = subprocess.Popen(
+                command,
+                env=worker_environment(os.environ),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                pass_fds=(into,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(into)
+        try:
+            readable, _, _ = select.select([out], [], [], max(0.0, deadline - time.monotonic()))
+            return bool(readable and os.read(out, 1))
+        finally:
+            os.close(out)
+            # It forks and ends at once, so that the monitor is nobody's child here.
+            launcher.wait()
+
+    def _disconnect(self, own: _Own) -> None:
+        with own.lock:
+            if own.sock is not None:
+                own.sock.close()
+            own.sock, own.greeted = None, False
+
+    @staticmethod
+    def _next_frame(own: _Own, deadline: float | None) -> Frame | None:
+        """The next frame, or None at the deadline; EOFError at the end of the connection."""
+        assert own.sock is not None
+        while not own.heard:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([own.sock], [], [], left)[0]:
+                return None
+            data = own.sock.recv(65536)
+            if not data:
+                raise EOFError
+            own.heard.extend(own.decoder.feed(data))
+        return own.heard.popleft()
+
+    # -- the thread: hears the monitor, and notices its end --------------------------------------------
+
+    def _start_thread(self, own: _Own) -> None:
+        with own.lock:
+            if own.thread is None or not own.thread.is_alive():
+                own.thread = threading.Thread(
+                    target=self._run, args=(own,), name="autocron-link", daemon=True
+                )
+                own.thread.start()
+
+    def _stop_thread(self, own: _Own) -> None:
+        thread = own.thread
+        if thread is not None and thread is not threading.current_thread() and thread.is_alive():
+            os.write(own.stop_in, b"x")
+            thread.join(ELECTION)
+            own.thread = None
+
+    def _run(self, own: _Own) -> None:
+        tries = 0
+        joined = 0.0
+        while not self._left:
+            if own.sock is None or (self.serving and not own.greeted):
+                if not self.serving or own.again is None:
+                    return  # the next call links again
+                pause = own.again or PAUSES[min(tries, len(PAUSES) - 1)]
+                if self._told_to_stop(own, pause):
+                    return
+                own.again = 0.0
+                self._join(own, time.monotonic() + ELECTION)
+                joined = time.monotonic()
+                tries += 1
+                continue
+            if self._told_to_stop(own, None):
+                return
+            if time.monotonic() - joined > SOUND:
+                tries = 0
+            self._hear(own)
+
+    @staticmethod
+    def _told_to_stop(own: _Own, pause: float | None) -> bool:
+        """Wait for the monitor to say something (or for `pause` seconds); True if the thread must end."""
+        wanted: list[Any] = [own.stop_out]
+        if pause is None and own.sock is not None:
+            wanted.append(own.sock)
+        try:
+            readable = select.select(wanted, [], [], pause)[0]
+        except (OSError, ValueError):  # the connection was closed by another thread
+            return False
+        if own.stop_out in readable:
+            os.read(own.stop_out, 1)
+            return True
+        return False
+
+    def _hear(self, own: _Own) -> None:
+        sock = own.sock
+        if sock is None:
+            return
+        try:
+            data = sock.recv(65536)
+            own.heard.extend(own.decoder.feed(data))
+        except (OSError, WireError):
+            data = b""
+        while own.heard:
+            frame = own.heard.popleft()
+            if frame.kind == Kind.POKE:
+                for notify in list(own.watchers.get(frame.head["id"], ())):
+                    notify()
+            elif frame.kind == Kind.WELCOME:
+                own.monitor = frame.head["pid"]
+            elif frame.kind == Kind.REFUSED:
+                data = b""  # it is ending: link anew
+            elif frame.kind == Kind.BYE:
+                own.again = frame.head["again"]
+        if not data:
+            self._disconnect(own)
+            self._wake_watchers(own)
+
+    @staticmethod
+    def _wake_watchers(own: _Own) -> None:
+        """The monitor is gone: whoever waits for a job looks by himself from now on."""
+        for notifies in list(own.watchers.values()):
+            for notify in list(notifies):
+                notify()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _wait_for_end(pid: int, deadline: float | None) -> bool:
+    """Wait until the process has ended; False at the deadline."""
+    pidfd = open_pidfd(pid)
+    if pidfd is not None:
+        try:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            return bool(select.select([pidfd], [], [], left)[0])
+        finally:
+            os.close(pidfd)
+    while start_time(pid) is not None:
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        time.sleep(RETRY)
+    return True
+
+
+def _before_fork() -> None:
+    """A thread that lives across a fork makes Python 3.12 warn; the next call starts it again."""
+    for link in list(_links):
+        own = link._state
+        if own.pid == os.getpid():
+            link._stop_thread(own)
+
+
+os.register_at_fork(before=_before_fork)

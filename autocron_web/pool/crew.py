@@ -1,0 +1,265 @@
+"""The workers as processes: started, fed, watched, replaced and ended."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from ..jobs import Job, failed
+from ..process import describe_end, kill_group, pool_command, worker_environment
+from .dispatch import Dispatcher
+from .loop import Loop, Timer
+from .output import Output, Printer
+from .wire import Channel, Frame, Kind, WireError
+
+Outcome = Callable[[Job, int], Job]
+
+PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
+FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
+
+
+class Worker:
+    """One worker process, as the monitor sees it."""
+
+    def __init__(
+        self, loop: Loop, process: subprocess.Popen[bytes], channel: Channel, output: Output
+    ) -> None:
+        self._loop = loop
+        self.process = process
+        self.pid = process.pid
+        self.channel = channel
+        self.output = output
+        self.ready = False
+        self.retiring = False
+        self.job_id: str | None = None
+        self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
+        self.modules: frozenset[str] = frozenset()
+        self._clock: Timer | None = None  # the timeout of its job
+
+    def run(self, job: Job) -> None:
+        """Hand over a job. If the worker is dying at this moment, its end will tell."""
+        self.job_id = job.id
+        head = {"id": job.id, "task": job.task, "attempt": job.attempt, "codec": job.codec}
+        self.send(Frame(Kind.RUN, 0, head, job.payload))
+        timeout = job.meta.get("timeout")
+        if timeout is not None:
+            error = f"the job ran longer than its timeout of {timeout:g} s and was ended"
+            self._clock = self._loop.after(
+                timeout, lambda: self.end(lambda job, moment: failed(job, moment, "TimeoutError", error))
+            )
+
+    def end(self, outcome: Outcome) -> None:
+        """Kill the worker and what it has started; `outcome` says what becomes of its job."""
+        if self.outcome is None:
+            self.outcome = outcome
+        kill_group(self.pid)
+
+    def send(self, frame: Frame) -> None:
+        try:
+            self.channel.send(frame)
+        except OSError:
+            pass  # its death is on its way to the monitor
+
+    def stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+class Crew:
+    """Keeps the set number of workers alive, all of them loaded with the newest app."""
+
+    def __init__(self, loop: Loop, dispatch: Dispatcher, printer: Printer) -> None:
+        self._loop = loop
+        self._dispatch = dispatch
+        self._printer = printer
+        self._workers: dict[int, Worker] = {}  # by pid
+        self._size = 0
+        self._load: dict[str, Any] | None = None  # how to load the app: the newest hello's word
+        self._failures = 0  # workers in a row that ended before they were ready
+        self._trouble: str | None = None  # why workers cannot load the app
+        self._respawn: Timer | None = None
+        self._closing = False
+        self.on_ready: Callable[[dict[str, Any]], None] = lambda head: None
+        self.on_ask: Callable[[Worker, Frame], None] = lambda worker, frame: None
+        self.on_change: Callable[[list[int]], None] = lambda pids: None  # the set of processes
+        self.on_empty: Callable[[], None] = lambda: None
+
+    @property
+    def pids(self) -> list[int]:
+        return list(self._workers)
+
+    # -- what the monitor wants ----------------------------------------------------------------------
+
+    def load(self, load: dict[str, Any], size: int) -> None:
+        """From now on this many workers with this app. Running workers stay; new ones load the newest."""
+        self._load, self._size = load, size
+        for worker in list(self._workers.values())[size:]:
+            self.retire(worker)
+        self._fill()
+
+    def add_modules(self, modules: list[str]) -> None:
+        """More modules have registered tasks in the app: workers that have not imported them do so."""
+        assert self._load is not None
+        self._load["modules"] = sorted({*self._load["modules"], *modules})
+        for worker in self._workers.values():
+            missing = [name for name in modules if name not in worker.modules]
+            if worker.ready and missing:
+                worker.send(Frame(Kind.LOAD, 0, {"modules": missing}))
+
+    def retire(self, worker: Worker) -> None:
+        """Let the worker finish its job and end; another one takes its place."""
+        worker.retiring = True
+        self._dispatch.worker_out(worker)
+        if worker.job_id is None:
+            self._dismiss(worker)
+
+    def close(self, outcome: Outcome) -> None:
+        """End all workers: at once where a job runs, politely where none does. `on_empty` tells when."""
+        self._closing = True
+        if self._respawn is not None:
+            self._respawn.cancel()
+        for worker in list(self._workers.values()):
+            if worker.job_id is None:
+                self._dismiss(worker)
+            else:
+                worker.end(outcome)
+        if not self._workers:
+            self.on_empty()
+
+    def reap(self) -> None:
+        """A child has ended (SIGCHLD)."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            kill_group(pid)  # what its task has started; before the wait, while the id is surely its own
+            status = os.waitpid(pid, 0)[1]
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                worker.process.returncode = os.waitstatus_to_exitcode(status)
+                self._buried(worker, describe_end(status))
+
+    # -- the life of a worker --------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Start as many workers as are missing."""
+        if (
+            self._closing
+            or self._load is None
+            or (self._respawn is not None and self._respawn.callback is not None)
+        ):
+            return
+        staying = sum(not worker.retiring for worker in self._workers.values())
+        for _ in range(self._size - staying):
+            self._spawn(self._load)
+        self.on_change(self.pids)
+
+    def _spawn(self, load: dict[str, Any]) -> None:
+        ours, theirs = socket.socketpair()
+        output = Output(self._loop, self._printer)
+        stdout, stderr = output.worker_ends
+        process = subprocess.Popen(
+            pool_command(load["python"], "worker", str(theirs.fileno()), str(os.getpid())),
+            env=worker_environment(load["env"]),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=(theirs.fileno(),),
+            process_group=0,
+        )
+        theirs.close()
+        output.close_worker_ends()
+        worker = Worker(self._loop, process, Channel(ours), output)
+        self._workers[worker.pid] = worker
+        self._loop.watch(ours, lambda: self._hear(worker))
+        worker.send(
+            Frame(Kind.LOAD, 0, {key: load[key] for key in ("path", "cwd", "main", "loader", "modules")})
+        )
+
+    def _dismiss(self, worker: Worker) -> None:
+        """No more jobs for this worker: it ends when it sees the end of its channel."""
+        self._loop.unwatch(worker.channel)
+        worker.channel.close()
+        worker.retiring = True
+        self._loop.after(FAREWELL, lambda: self._kill_if_alive(worker))
+
+    def _kill_if_alive(self, worker: Worker) -> None:
+        if self._workers.get(worker.pid) is worker:
+            kill_group(worker.pid)
+
+    def _buried(self, worker: Worker, how: str) -> None:
+        """The process has ended and been waited for."""
+        worker.stop_clock()
+        self._hear(worker)  # a result may still lie in its channel
+        self._loop.unwatch(worker.channel)
+        worker.channel.close()
+        worker.output.close()
+        if worker.outcome is not None:
+            self._dispatch.worker_ended(worker, worker.outcome)
+        else:
+            self._dispatch.worker_crashed(worker, how)
+        if worker.ready or worker.retiring:
+            self._failures = 0
+        else:
+            self._start_failed(how)
+        self.on_change(self.pids)
+        if self._closing and not self._workers:
+            self.on_empty()
+        self._fill()
+
+    def _start_failed(self, how: str) -> None:
+        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        self._failures += 1
+        if self._failures == 1:
+            self._printer.say(
+                f"a worker cannot start: {self._trouble or 'it ' + how}; tried again, at most every 30 s"
+            )
+        if pause and not self._closing:
+            self._respawn = self._loop.after(pause, self._fill)
+
+    # -- what workers say ------------------------------------------------------------------------------
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            frames = worker.channel.receive()
+        except WireError as error:
+            self._printer.say(f"worker {worker.pid} is ended: {error}")
+            kill_group(worker.pid)
+            return
+        if frames is None:
+            self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
+            return
+        for frame in frames:
+            if frame.kind == Kind.RESULT:
+                self._finished(worker, frame)
+            elif frame.kind == Kind.READY:
+                self._ready(worker, frame.head)
+            else:
+                self.on_ask(worker, frame)
+
+    def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
+        if "trouble" in head:
+            self._trouble = head["trouble"]
+            return  # it ends by itself
+        self._trouble = None
+        self._failures = 0
+        worker.modules = frozenset(head["modules"])
+        self.on_ready(head)
+        if not worker.ready:
+            worker.ready = True
+            self._dispatch.worker_idle(worker)
+
+    def _finished(self, worker: Worker, frame: Frame) -> None:
+        worker.stop_clock()
+        self._dispatch.result(worker, frame.head, frame.blob, worker.output.take())
+        if worker.retiring:
+            self._dismiss(worker)

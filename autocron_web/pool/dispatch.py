@@ -1,0 +1,260 @@
+"""The way of a job through the monitor: claimed from the store, handed to a worker, settled in the store."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..jobs import SECOND, UNKNOWN_TASK, Job, crashed, failed, handed_back, now, succeeded
+from ..store import Store
+from .loop import Loop, Timer
+from .storethread import StoreThread
+
+if TYPE_CHECKING:
+    from .crew import Worker
+
+SHORT = 0.005  # seconds: only of jobs this short more are claimed than there are idle workers
+AHEAD = 0.02  # seconds of work that may lie ready for one worker
+MOST = 200  # jobs that may lie ready
+PATIENCE = 0.05  # seconds after which jobs that no worker could take are handed back
+LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it was set
+PROGRESS_PAUSE = 0.1  # seconds between writes of the progress of running jobs
+
+
+class Exchange(NamedTuple):
+    """What one visit to the store brought."""
+
+    claimed: list[Job]
+    full: bool  # as many as asked for: there may be more
+    next_due: int | None
+
+
+class Dispatcher:
+    """Owns every job between its claim and its settlement.
+
+    One request to the store is under way at a time. What ends meanwhile is settled with the next
+    one, in the same commit as the next claim: under load the batches grow by themselves.
+    """
+
+    def __init__(self, loop: Loop, store: StoreThread, owner: str, epoch: int) -> None:
+        self._loop = loop
+        self._store = store
+        self._owner = owner
+        self._epoch = epoch
+        self._idle: deque[Worker] = deque()
+        self._running: dict[str, tuple[Job, Worker]] = {}
+        self._ready: deque[Job] = deque()  # claimed, and not handed over yet
+        self._outcomes: list[Job] = []  # to be settled
+        self._progress: dict[str, Job] = {}  # to be annotated
+        self._visiting = False  # a request to the store is under way
+        self._more = True  # there may be due jobs
+        self._accepting = True
+        self._mean = 1.0  # seconds that a job lasts: a moving average
+        self._handed = 0  # jobs handed over so far
+        self._handed_before = 0  # as of the last look at the jobs that lie ready
+        self._patience: Timer | None = None
+        self._alarm: Timer | None = None
+        self._known: frozenset[str] = frozenset()
+        self.on_idle: Callable[[], None] = lambda: None  # no job runs, and all outcomes are written
+        self.on_news: Callable[[Iterable[Job]], None] = lambda jobs: None  # written: somebody may be waiting
+
+    # -- what sets the dispatcher going --------------------------------------------------------------
+
+    def wake(self, due: int = 0) -> None:
+        """Jobs were stored, the first of them due then (microseconds)."""
+        if due <= now():
+            self._more = True
+            self._visit()
+        else:
+            self._set_alarm(due)
+
+    def learn(self, tasks: Iterable[str]) -> None:
+        """The workers know these tasks: jobs that waited for one of them can run."""
+        names = frozenset(tasks)
+        if names - self._known:
+            self._store.ask(lambda store: store.revive(sorted(names)), lambda revived: self.wake())
+        self._known = names
+
+    def accept(self, accepting: bool) -> None:
+        """Whether jobs are claimed. What lies ready is handed back when not."""
+        self._accepting = accepting
+        if not accepting:
+            self._hand_back()
+        self.wake()
+
+    @property
+    def running(self) -> int:
+        """The number of jobs that workers have in hand."""
+        return len(self._running)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or something is still to be written."""
+        return bool(self._running or self._outcomes or self._visiting)
+
+    def worker_of(self, job_id: str) -> Worker | None:
+        """The worker that runs this job."""
+        entry = self._running.get(job_id)
+        return entry[1] if entry else None
+
+    # -- workers -------------------------------------------------------------------------------------
+
+    def worker_idle(self, worker: Worker) -> None:
+        """The worker can take a job."""
+        if self._ready:
+            self._hand_over(self._ready.popleft(), worker)
+        else:
+            self._idle.append(worker)
+        self._visit()
+
+    def worker_out(self, worker: Worker) -> None:
+        """The worker takes no more jobs."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+
+    def worker_ended(self, worker: Worker, outcome: Callable[[Job, int], Job]) -> None:
+        """The worker is gone; `outcome` says what becomes of the job that it ran, if any."""
+        self.worker_out(worker)
+        job = self._take(worker)
+        if job is not None:
+            self._settle(outcome(job, now()))
+            self._visit()
+
+    def worker_crashed(self, worker: Worker, how: str) -> None:
+        """The worker died by itself."""
+        self.worker_ended(
+            worker, lambda job, moment: crashed(job, moment, f"the worker {how} while it ran the job")
+        )
+
+    def result(self, worker: Worker, head: dict[str, Any], blob: bytes, output: str | None) -> None:
+        """The worker has come to the end of its job."""
+        job = self._take(worker)
+        if job is None:
+            return
+        self._mean += 0.2 * (head["seconds"] - self._mean)
+        if head["ok"]:
+            self._settle(succeeded(job, now(), blob, head["codec"], output, head.get("reason")))
+        else:
+            self._settle(failed(job, now(), head["error_type"], head["error"], output))
+        if worker.retiring:
+            self._visit()
+        else:
+            self.worker_idle(worker)
+
+    def progress(self, worker: Worker, note: list[Any]) -> None:
+        """The worker's job has got on. Written at most every `PROGRESS_PAUSE` seconds."""
+        if worker.job_id is None:
+            return
+        job = self._running[worker.job_id][0]
+        job = job._replace(meta={**job.meta, "progress": note})
+        self._running[job.id] = (job, worker)
+        if not self._progress:
+            self._loop.after(PROGRESS_PAUSE, self._save_progress)
+        self._progress[job.id] = job
+
+    # -- the way of a job ----------------------------------------------------------------------------
+
+    def _visit(self) -> None:
+        """Settle what has ended, and claim what somebody could run: one commit."""
+        if self._visiting:
+            return
+        limit = self._appetite()
+        outcomes = self._outcomes
+        if not limit and not outcomes:
+            if not self._running:
+                self.on_idle()
+            return
+        self._visiting, self._outcomes = True, []
+        if limit:
+            self._more = False
+        owner, epoch, moment = self._owner, self._epoch, now()
+
+        def visit(store: Store) -> Exchange:
+            if outcomes:
+                store.settle(outcomes, epoch)
+            jobs = store.claim(owner, epoch, limit, moment) if limit else []
+            full = len(jobs) == limit
+            return Exchange(jobs, full, None if full else store.next_due(moment))
+
+        def visited(exchange: Exchange) -> None:
+            self._visiting = False
+            self._receive(exchange)
+            if outcomes:
+                self.on_news(outcomes)
+            self._visit()
+
+        self._store.ask(visit, visited)
+
+    def _appetite(self) -> int:
+        """How many jobs to claim: one for each idle worker, and more if jobs last milliseconds."""
+        if not self._more or not self._accepting or not self._idle:
+            return 0
+        ahead = min(MOST, int(AHEAD / max(self._mean, 1e-6))) if self._mean < SHORT else 0
+        return len(self._idle) + ahead
+
+    def _receive(self, exchange: Exchange) -> None:
+        self._more = self._more or (exchange.full and bool(exchange.claimed))
+        if exchange.next_due is not None:
+            self._set_alarm(exchange.next_due)
+        for job in exchange.claimed:
+            if job.task not in self._known:
+                self._settle(handed_back(job, UNKNOWN_TASK))
+            elif self._idle and self._accepting:
+                self._hand_over(job, self._idle.popleft())
+            else:
+                self._ready.append(job)
+        if not self._accepting:
+            self._hand_back()
+        elif self._ready and self._patience is None:
+            self._patience = self._loop.after(PATIENCE, self._lose_patience)
+
+    def _hand_over(self, job: Job, worker: Worker) -> None:
+        self._running[job.id] = (job, worker)
+        self._handed += 1
+        worker.run(job)
+
+    def _take(self, worker: Worker) -> Job | None:
+        job_id, worker.job_id = worker.job_id, None
+        if job_id is None:
+            return None
+        self._progress.pop(job_id, None)
+        return self._running.pop(job_id)[0]
+
+    def _settle(self, job: Job) -> None:
+        self._outcomes.append(job)
+        if job.state == "waiting" and job.reason is None:
+            self._more = True  # or it is due later: then the claim finds nothing and answers with the moment
+
+    # -- ready jobs, alarm, progress -----------------------------------------------------------------
+
+    def _lose_patience(self) -> None:
+        """Hand back what lies ready if no worker became free since the last look: what runs now lasts."""
+        self._patience = None
+        if self._handed == self._handed_before:
+            self._hand_back()
+            self._visit()
+        elif self._ready:
+            self._patience = self._loop.after(PATIENCE, self._lose_patience)
+        self._handed_before = self._handed
+
+    def _hand_back(self) -> None:
+        while self._ready:
+            self._settle(handed_back(self._ready.popleft()))
+
+    def _set_alarm(self, due: int) -> None:
+        pause = min(max((due - now()) / SECOND, 0.0), LONGEST_SLEEP)
+        if self._alarm is not None:
+            if self._alarm.callback is not None and self._alarm.moment <= self._loop.time() + pause:
+                return  # it rings earlier, and then asks again
+            self._alarm.cancel()
+        self._alarm = self._loop.after(pause, self.wake)
+
+    def _save_progress(self) -> None:
+        jobs, self._progress, epoch = list(self._progress.values()), {}, self._epoch
+
+        def save(store: Store) -> None:
+            for job in jobs:
+                store.annotate(job.id, epoch, job.meta)
+
+        self._store.ask(save, lambda _: self.on_news(jobs))

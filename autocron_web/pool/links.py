@@ -1,0 +1,244 @@
+"""The monitor's side of the links: which app processes live, what they ask, and who waits for a job."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from ..jobs import Job
+from ..process import open_pidfd, start_time
+from .loop import Loop
+from .output import Printer
+from .wire import Channel, Frame, Kind, WireError, short_address
+
+BACKLOG = 128
+MOST_LINKS = 4096
+LARGEST_BACKLOG = 1024 * 1024  # bytes that an app process may leave unread before its link is cut
+POLL = 1.0  # seconds between looks at a process of which there is no pidfd
+
+
+class Peer:
+    """One connection, and the app process behind it once it has said hello."""
+
+    def __init__(self, channel: Channel, pid: int) -> None:
+        self.channel = channel
+        self.pid = pid
+        self.hello: dict[str, Any] | None = None
+        self.pidfd: int | None = None
+        self.born: int | None = None
+        self.streams: tuple[int, int] | None = None
+        self.connected = True
+        self.watched: set[str] = set()
+
+
+class Links:
+    """Counts the app processes, newest last. A process counts until it ends or leaves, not until its link breaks."""
+
+    def __init__(self, loop: Loop, path: str, printer: Printer) -> None:
+        self._loop = loop
+        self._path = path
+        self._printer = printer
+        self._listener: socket.socket | None = None
+        self._open: set[Peer] = set()  # connections
+        self._apps: list[Peer] = []  # those that count, in the order of their hellos
+        self._watchers: dict[str, set[Peer]] = {}
+        self.on_hello: Callable[[dict[str, Any]], str | None] = lambda hello: (
+            None
+        )  # may refuse with a sentence
+        self.on_wake: Callable[[int], None] = lambda due: None
+        self.on_cancel: Callable[[str], None] = lambda job_id: None
+        self.on_modules: Callable[[list[str]], None] = lambda modules: None
+        self.on_count: Callable[[int, bool], None] = lambda count, stop: None
+
+    def listen(self) -> None:
+        """Take connections at the socket, which only this user can reach."""
+        listener = socket.socket(socket.AF_UNIX)
+        with short_address(self._path) as address:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)  # of a monitor that was killed: we hold the lock, so it is nobody's
+            before = os.umask(0o177)
+            try:
+                listener.bind(address)
+            finally:
+                os.umask(before)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop.watch(listener, self._accept)
+
+    @property
+    def count(self) -> int:
+        return len(self._apps)
+
+    def poke(self, jobs: Iterable[Job]) -> None:
+        """These jobs have changed in the store: tell those who wait for them."""
+        for job in jobs:
+            for peer in self._watchers.get(job.id, ()):
+                self._send(peer, Frame(Kind.POKE, 0, {"id": job.id}))
+
+    def close(self, again: float | None) -> None:
+        """Say goodbye: after `again` seconds an app process that lives may start another monitor."""
+        if self._listener is not None:
+            self._loop.unwatch(self._listener)
+            self._listener.close()
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+        for peer in list(self._open):
+            self._send(peer, Frame(Kind.BYE, 0, {"again": again}))
+            self._disconnect(peer)
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return  # gone again, or no descriptor left: the next one may fare better
+        pid, uid = _credentials(sock)
+        if uid not in (os.geteuid(), 0) or len(self._open) >= MOST_LINKS:
+            sock.close()
+            return
+        peer = Peer(Channel(sock, descriptors=3), pid)
+        self._open.add(peer)
+        self._loop.watch(sock, lambda: self._hear(peer))
+
+    def _hear(self, peer: Peer) -> None:
+        try:
+            frames = peer.channel.receive()
+            if frames is None:
+                self._disconnect(peer)
+                return
+            for frame in frames:
+                self._obey(peer, frame)
+                if not peer.connected:
+                    return
+        except (WireError, KeyError, TypeError, ValueError) as error:
+            self._printer.say(
+                f"a link was cut: it does not speak the protocol ({type(error).__name__}: {error})"
+            )
+            self._disconnect(peer)
+
+    def _obey(self, peer: Peer, frame: Frame) -> None:
+        head = frame.head
+        if frame.kind == Kind.WAKE:
+            self.on_wake(int(head["due"]))
+        elif frame.kind == Kind.WATCH:
+            self._watchers.setdefault(head["id"], set()).add(peer)
+            peer.watched.add(head["id"])
+            # It may have finished while the request was on its way: let it look once more.
+            self._send(peer, Frame(Kind.POKE, 0, {"id": head["id"]}))
+        elif frame.kind == Kind.CANCEL:
+            self.on_cancel(head["id"])
+        elif frame.kind == Kind.MODULES:
+            self.on_modules(list(head["modules"]))
+        elif frame.kind == Kind.HELLO:
+            self._hello(peer, head)
+        elif frame.kind in (Kind.LEAVE, Kind.STOP):
+            last = self._apps == [peer]
+            if frame.kind == Kind.STOP:
+                self._send(peer, Frame(Kind.BYE, 0, {"last": last}))
+            self._forget_app(peer, stop=frame.kind == Kind.STOP)
+        else:
+            raise WireError(f"frame kind {frame.kind}")
+
+    def _send(self, peer: Peer, frame: Frame) -> None:
+        if not peer.connected:
+            return
+        try:
+            peer.channel.send(frame)
+        except OSError:
+            self._disconnect(peer)
+            return
+        if peer.channel.backlog > LARGEST_BACKLOG:
+            self._disconnect(peer)
+        elif peer.channel.backlog:
+            self._loop.watch(peer.channel, lambda: self._hear(peer), lambda: self._flush(peer))
+
+    def _flush(self, peer: Peer) -> None:
+        try:
+            peer.channel.flush()
+        except OSError:
+            self._disconnect(peer)
+            return
+        if not peer.channel.backlog:
+            self._loop.watch(peer.channel, lambda: self._hear(peer))
+
+    def _disconnect(self, peer: Peer) -> None:
+        """The connection is gone; the process counts on if it lives (a fork or a `closerange` ends links too)."""
+        if not peer.connected:
+            return
+        peer.connected = False
+        self._open.discard(peer)
+        for job_id in peer.watched:
+            watchers = self._watchers[job_id]
+            watchers.discard(peer)
+            if not watchers:
+                del self._watchers[job_id]
+        self._loop.unwatch(peer.channel)
+        peer.channel.close()
+
+    # -- app processes ---------------------------------------------------------------------------------
+
+    def _hello(self, peer: Peer, hello: dict[str, Any]) -> None:
+        descriptors, peer.channel.descriptors = peer.channel.descriptors, []
+        refusal = self.on_hello(hello)
+        if refusal is not None:
+            for fd in descriptors:
+                os.close(fd)
+            self._send(peer, Frame(Kind.REFUSED, 0, {"reason": refusal}))
+            return
+        peer.hello = hello
+        peer.streams = (descriptors[0], descriptors[1])
+        peer.pidfd = descriptors[2] if len(descriptors) > 2 else open_pidfd(peer.pid)
+        peer.born = start_time(peer.pid)
+        for other in [app for app in self._apps if (app.pid, app.born) == (peer.pid, peer.born)]:
+            self._release(other)  # the same process has linked anew
+        self._apps.append(peer)
+        if peer.pidfd is not None:
+            self._loop.watch(peer.pidfd, lambda: self._forget_app(peer))
+        else:
+            self._loop.after(POLL, lambda: self._look_at(peer))
+        self._printer.set_targets(peer.streams)
+        self._send(peer, Frame(Kind.WELCOME, 0, {"pid": os.getpid()}))
+        self.on_count(self.count, False)
+
+    def _look_at(self, peer: Peer) -> None:
+        if peer not in self._apps:
+            return
+        if start_time(peer.pid) != peer.born:
+            self._forget_app(peer)
+        else:
+            self._loop.after(POLL, lambda: self._look_at(peer))
+
+    def _forget_app(self, peer: Peer, *, stop: bool = False) -> None:
+        """The process has ended or left."""
+        if peer not in self._apps:
+            return
+        self._release(peer)
+        self.on_count(self.count, stop)
+
+    def _release(self, peer: Peer) -> None:
+        self._apps.remove(peer)
+        if peer.pidfd is not None:
+            self._loop.unwatch(peer.pidfd)
+            os.close(peer.pidfd)
+            peer.pidfd = None
+        newest = self._apps[-1].streams if self._apps else None
+        self._printer.set_targets(newest)
+        assert peer.streams is not None
+        for fd in peer.streams:
+            os.close(fd)
+
+
+def _credentials(sock: socket.socket) -> tuple[int, int]:
+    """The pid and the user at the other end (unix(7), SO_PEERCRED)."""
+    if hasattr(socket, "SO_PEERCRED"):
+        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, uid, _ = struct.unpack("3i", data)
+        return pid, uid
+    return 0, os.geteuid()  # macOS: the folder's and the socket's modes have let nobody else through

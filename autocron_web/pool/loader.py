@@ -1,0 +1,119 @@
+"""Loading the app in a worker: its paths, its main module, its framework's app, its task modules."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from typing import Any
+
+
+class LoadError(Exception):
+    """The app cannot be loaded; the message is for its developer."""
+
+
+class _ServerStarts(BaseException):
+    """The main module has come to the line that starts to serve: all above it is loaded."""
+
+
+def load_app(head: dict[str, Any]) -> None:
+    """Make this process like the app's: path, folder, modules, app object. Raises `LoadError`.
+
+    head: as in the hello: `path`, `cwd`, `main`, `loader`, `modules`.
+    """
+    sys.path[:] = head["path"]
+    try:
+        os.chdir(head["cwd"])
+    except OSError as error:
+        raise LoadError(f"the app's folder {head['cwd']} cannot be entered ({error.strerror})") from None
+    main, loader = head["main"], head["loader"]
+    if main is not None:
+        _execute_main(main["file"], main["name"])
+    if loader is not None:
+        name = main["name"] if loader["module"] == "__main__" and main else loader["module"]
+        _load_by(name, loader)
+    import_modules(head["modules"])
+
+
+def import_modules(names: list[str]) -> None:
+    """Import the modules that registered tasks in the app. Raises `LoadError`."""
+    for name in names:
+        _import(name)
+
+
+def _load_by(module_name: str, loader: dict[str, Any]) -> None:
+    """Import the module that makes the app object, and call its factory if it has one."""
+    module = _import(module_name)
+    factory = loader.get("factory")
+    if factory is None:
+        return
+    function: Any = module
+    for part in factory.split("."):
+        function = getattr(function, part, None)
+    if function is None:
+        raise LoadError(f"{module_name} has no {factory}, which made the app")
+    if "unrepeatable" in loader:
+        raise LoadError(
+            f"{module_name}.{factory} was called with arguments that a worker cannot be given"
+            f" ({', '.join(loader['unrepeatable'])}): give the server a function without arguments that calls it"
+        )
+    try:
+        function(*loader["args"], **loader["kwargs"])
+    except BaseException as error:
+        raise LoadError(f"{module_name}.{factory}() failed\n{_traceback(error)}") from None
+
+
+def _import(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        raise LoadError(f"{name} cannot be imported\n{_traceback(error)}") from None
+
+
+def _execute_main(file: str, name: str) -> None:
+    """Execute the main module's file under its importable name, up to the line that would start to serve.
+
+    Under that name a guard `if __name__ == "__main__"` keeps its block from running. Without one, the
+    audit event of a TCP socket that is bound to a port says that serving begins.
+    """
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise LoadError(f"the main module {file} cannot be loaded: it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    watch = _BindWatch()
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        # A recorded flag decides, not what came out: servers catch and replace what passes them.
+        if not watch.reached:
+            del sys.modules[name]
+            raise LoadError(f"{file} cannot be executed\n{_traceback(error)}") from None
+    finally:
+        watch.armed = False
+
+
+class _BindWatch:
+    """Ends the main module at the first bind of a TCP or UDP port (audit hooks cannot be removed)."""
+
+    def __init__(self) -> None:
+        self.armed = True
+        self.reached = False
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.bind" and self.armed:
+            address = arguments[1]
+            if isinstance(address, tuple) and len(address) > 1 and address[1] != 0:
+                self.reached = True
+                raise _ServerStarts
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()

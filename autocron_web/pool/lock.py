@@ -1,0 +1,82 @@
+"""`<database>.lock`: who is the monitor of this store on this machine, and which processes are its workers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import time
+
+from ..process import kill_group, open_pidfd, start_time
+
+
+def namespace() -> str:
+    """What a pid is relative to: this boot of the machine, and the pid namespace in it."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return "unknown"
+
+
+class Lock:
+    """An flock(2) on a file that is never deleted, held for as long as the monitor lives.
+
+    The kernel frees it when the monitor ends, however that happens. The file lists the workers, so
+    that the next monitor can wait until the last of them is gone before a job runs again.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def take(self) -> bool:
+        """Whether this process is the monitor from now on."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        return True
+
+    def write_workers(self, pids: list[int]) -> None:
+        """Note the workers that live. Not synced: after a loss of power none of them does."""
+        lines = [f"{pid} {start_time(pid)} {namespace()}\n" for pid in pids]
+        text = "".join(lines).encode()
+        os.pwrite(self._fd, text, 0)
+        os.ftruncate(self._fd, len(text))
+
+    def end_earlier_workers(self) -> int:
+        """End what is left of the workers of an earlier monitor, and wait for it; how many there were."""
+        here = namespace()
+        ended = 0
+        for line in os.pread(self._fd, 1 << 20, 0).decode("ascii", "replace").splitlines():
+            pid_text, _, rest = line.partition(" ")
+            born, _, where = rest.partition(" ")
+            if where != here or not pid_text.isdigit() or not born.isdigit():
+                continue  # of another boot or container, or half written
+            pid = int(pid_text)
+            now_born = start_time(pid)
+            if now_born is not None and now_born != int(born):
+                continue  # the number belongs to another process now
+            kill_group(pid)  # also if only its children are left: a group's number is not used again
+            if now_born is not None:
+                ended += 1
+                _wait_for(pid, now_born)
+        os.ftruncate(self._fd, 0)
+        return ended
+
+
+def _wait_for(pid: int, born: int) -> None:
+    """Wait for the end of a process that was killed."""
+    pidfd = open_pidfd(pid)
+    if pidfd is not None:
+        try:
+            select.select([pidfd], [], [])
+        finally:
+            os.close(pidfd)
+    while start_time(pid) == born:
+        time.sleep(0.005)

@@ -1,0 +1,232 @@
+"""The monitor: one process for each store and machine that takes due jobs, hands them out, and supervises.
+
+It is started by an app process (`autocron_web.link`), outlives that process, and ends when no app
+process is left. This file says when it lives and ends; the rooms beside it do the work:
+
+    links      app processes: who lives, who asks, who waits
+    dispatch   the way of a job: claimed, handed over, settled
+    crew       worker processes
+    timetable  crons
+    requests   what a running task asks for
+    storethread, output, lock, loop
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from ..errors import AutocronError
+from ..jobs import MAX_ATTEMPTS, cancelled, interrupted, now
+from ..settings import DEFAULT_WORKERS
+from ..store import Store
+from ..store.sqlite import SqliteStore
+from .crew import Crew
+from .dispatch import Dispatcher
+from .links import Links
+from .lock import Lock
+from .loop import Loop, Timer
+from .output import Printer
+from .requests import Requests
+from .storethread import StoreThread
+from .timetable import Timetable
+
+LINGER = 5.0  # seconds without any app process before the pool begins to end: servers leave gaps
+DRAIN = 10.0  # seconds that running jobs are given then
+PURGE = 60.0  # seconds between clean-ups of the store
+OWNER = "local"  # a SQLite store is used by one machine
+
+
+class Monitor:
+    """Composes the rooms and decides about the pool's life."""
+
+    def __init__(self, path: str, lock: Lock, store: Store) -> None:
+        self.loop = Loop()
+        self._lock = lock
+        self._store = store
+        self._printer = Printer()
+        self._epoch = store.take_epoch(OWNER)
+        recovery = store.recover(OWNER, self._epoch, now(), MAX_ATTEMPTS)
+        self._recovered = recovery.waiting + recovery.failed
+        self._thread = StoreThread(
+            store, self.loop, on_change=lambda: self._dispatch.wake(), on_trouble=self._trouble
+        )
+        self._dispatch = Dispatcher(self.loop, self._thread, OWNER, self._epoch)
+        self._crew = Crew(self.loop, self._dispatch, self._printer)
+        self._timetable = Timetable(self.loop, self._thread, self._dispatch.wake)
+        self._links = Links(self.loop, path + ".sock", self._printer)
+        self._requests = Requests(self._thread, self._dispatch, self._links.poke)
+        self._connect()
+        self._draining = False
+        self._closing = False
+        self._ended_by: str | None = None  # set when the pool ends although app processes live
+        self._again: float | None = 0.0  # seconds after which those may start another, None for never
+        self._linger: Timer | None = None
+        self._deadline: Timer | None = None
+
+    def _connect(self) -> None:
+        """Which room tells which."""
+        links, crew, dispatch = self._links, self._crew, self._dispatch
+        links.on_hello = self._hello
+        links.on_wake = dispatch.wake
+        links.on_cancel = self._cancel
+        links.on_modules = crew.add_modules
+        links.on_count = self._count
+        dispatch.on_news = links.poke
+        dispatch.on_idle = self._check_end
+        crew.on_ready = self._worker_ready
+        crew.on_ask = self._requests.answer
+        crew.on_change = self._lock.write_workers
+        crew.on_empty = self._check_end
+
+    def run(self) -> None:
+        """Serve until the pool has ended."""
+        signal.signal(signal.SIGCHLD, lambda *_: self.loop.call_soon(self._crew.reap))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.loop.call_soon(self._terminate))
+        self._thread.start()
+        self._links.listen()
+        self._count(0, False)
+        self._clean()
+        try:
+            self.loop.run()
+        except BaseException as error:  # a mistake in this package: the workers end with this process
+            import traceback
+
+            self._printer.say(
+                "the monitor has failed\n" + "".join(traceback.format_exception(error)).rstrip()
+            )
+            raise
+
+    # -- app processes ---------------------------------------------------------------------------------
+
+    def _hello(self, hello: dict[str, Any]) -> str | None:
+        if self._ended_by is not None:
+            return self._ended_by
+        self._crew.load(hello["load"], hello["workers"] or DEFAULT_WORKERS)
+        if self._recovered:
+            self._printer.say(f"{self._recovered} jobs of an earlier pool were interrupted")
+            self._recovered = 0
+        return None
+
+    def _count(self, count: int, stop: bool) -> None:
+        """The number of app processes has changed."""
+        if self._linger is not None:
+            self._linger.cancel()
+        if count:
+            if self._ended_by is None:
+                self._resume()
+        elif stop:
+            self._drain()
+        else:
+            self._dispatch.accept(False)
+            self._linger = self.loop.after(LINGER, self._drain)
+
+    def _worker_ready(self, head: dict[str, Any]) -> None:
+        self._dispatch.learn(head["tasks"])
+        self._timetable.learn(head["crons"])
+
+    def _cancel(self, job_id: str) -> None:
+        worker = self._dispatch.worker_of(job_id)
+        if worker is not None:
+            worker.end(lambda job, moment: cancelled(job, moment, "cancelled while it ran"))
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        """An app process lives: claim jobs."""
+        self._draining = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._dispatch.accept(True)
+
+    def _drain(self) -> None:
+        """No more claims; running jobs have `DRAIN` seconds left."""
+        if self._draining:
+            return
+        self._draining = True
+        self._deadline = self.loop.after(DRAIN, self._close_crew)
+        self._dispatch.accept(False)
+
+    def _check_end(self) -> None:
+        """Something that the end waits for may have happened."""
+        if self._draining and not self._dispatch.running:
+            self._close_crew()
+        if self._closing and not self._crew.pids and not self._dispatch.busy:
+            self._finish()
+
+    def _close_crew(self) -> None:
+        """End the workers. From here there is no way back."""
+        if self._closing:
+            return
+        self._closing = True
+        self._ended_by = self._ended_by or "the pool is ending"
+        self._crew.close(interrupted)
+        # What cannot be written by then is found as interrupted by the next monitor.
+        self.loop.after(DRAIN, self._finish)
+
+    def _finish(self) -> None:
+        """All workers are gone and all outcomes written: say goodbye and end."""
+        self._thread.close(timeout=1.0)
+        self._links.close(self._again)
+        self.loop.stop()
+
+    def _terminate(self) -> None:
+        """SIGTERM or SIGINT: drain and end; the second one ends at once."""
+        if self._ended_by is not None:
+            self._close_crew()
+            return
+        self._ended_by = "the pool was told to end"
+        self._again = LINGER
+        self._drain()
+
+    def _trouble(self, text: str, fatal: bool) -> None:
+        """The store cannot be used. If it is gone for good, so is the pool."""
+        self._printer.say(text)
+        if fatal and self._ended_by is None:
+            self._ended_by, self._again = text, None
+            self._drain()
+
+    # -- housekeeping -----------------------------------------------------------------------------------
+
+    def _clean(self) -> None:
+        self._thread.ask(lambda store: store.purge(now()))
+        self.loop.after(PURGE, self._clean)
+
+
+def main(arguments: list[str]) -> None:
+    """`monitor DATABASE READY_FD OPTIONS`: become the monitor, or end because there is one.
+
+    One byte on READY_FD says that the socket takes connections; its end without a byte says that
+    somebody else is the monitor, or that this one could not start (then a line on stderr says why).
+    """
+    if os.fork():
+        os._exit(0)  # so that it is no child of the server, which may wait for any child (PEP 3143)
+    path, ready, options = arguments[0], int(arguments[1]), json.loads(arguments[2])
+    lock = Lock(path + ".lock")
+    if not lock.take():
+        os._exit(0)
+    lock.end_earlier_workers()
+    store = SqliteStore(path, durability=options["durability"])
+    try:
+        store.open()
+        monitor = Monitor(path, lock, store)
+    except AutocronError as error:
+        print(f"autocron: the pool cannot start: {error}", file=sys.stderr)
+        os._exit(1)
+    monitor.loop.call_soon(lambda: _announce(ready))
+    monitor.run()
+    os._exit(0)
+
+
+def _announce(ready: int) -> None:
+    """Tell the starter, and let go of its output: a pool must not keep a pipe of the app's open."""
+    os.write(ready, b"1")
+    os.close(ready)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)

@@ -1,0 +1,110 @@
+"""What workers print: kept as the tail of the job that runs, and passed on to the newest app process."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from .loop import Loop
+
+TAIL = 8 * 1024  # bytes of a job's output that are kept with the job
+_PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes this much without blocking (pipe(7))
+
+
+class Printer:
+    """Writes to the stdout and stderr of the newest app process, and never waits for a reader.
+
+    The descriptors belong to the app (they came with its hello), so their flags are left alone:
+    each write is preceded by a poll and no larger than what cannot block. What nobody reads is
+    dropped, and the next thing that can be written says how much that was.
+    """
+
+    def __init__(self) -> None:
+        self._targets: tuple[int, int] | None = None
+        self._dropped = 0
+
+    def set_targets(self, targets: tuple[int, int] | None) -> None:
+        """The app's stdout and stderr, or None when it is gone. They stay the caller's to close."""
+        self._targets = targets
+
+    def say(self, text: str) -> None:
+        """A line of the monitor's own, for the app's stderr."""
+        self.write(1, f"autocron: {text}\n".encode())
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Pass on bytes to stdout (0) or stderr (1)."""
+        if self._targets is None:
+            return
+        if self._dropped:
+            note, self._dropped = f"autocron: {self._dropped} bytes of output were dropped\n".encode(), 0
+            data = note + data
+        for start in range(0, len(data), _PIECE):
+            if not self._write_piece(self._targets[stream], data[start : start + _PIECE]):
+                self._dropped += len(data) - start
+                return
+
+    @staticmethod
+    def _write_piece(fd: int, piece: bytes) -> bool:
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        events = poll.poll(0)
+        if not events or not events[0][1] & select.POLLOUT:
+            return False
+        try:
+            os.write(fd, piece)
+        except OSError:  # its terminal or pipe is gone
+            return False
+        return True
+
+
+class Output:
+    """The stdout and stderr of one worker: two pipes of which the monitor drains the ends."""
+
+    def __init__(self, loop: Loop, printer: Printer) -> None:
+        self._loop = loop
+        self._printer = printer
+        self._tail = bytearray()
+        self._ends: list[int] = []
+        self.worker_ends: tuple[int, int]
+        ends = []
+        for stream in (0, 1):
+            out, into = os.pipe()
+            os.set_blocking(out, False)
+            self._ends.append(out)
+            ends.append(into)
+            loop.watch(out, lambda stream=stream: self._drain(stream))  # type: ignore[misc]
+        self.worker_ends = (ends[0], ends[1])
+
+    def close_worker_ends(self) -> None:
+        """Once the worker has inherited them."""
+        for fd in self.worker_ends:
+            os.close(fd)
+
+    def take(self) -> str | None:
+        """What was printed since the last call: the tail, at most `TAIL` bytes of it."""
+        for stream in (0, 1):
+            self._drain(stream)
+        text = self._tail.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        self._tail.clear()
+        return text or None
+
+    def close(self) -> None:
+        for stream, fd in enumerate(self._ends):
+            self._drain(stream)
+            self._loop.unwatch(fd)
+            os.close(fd)
+        self._ends.clear()
+
+    def _drain(self, stream: int) -> None:
+        fd = self._ends[stream]
+        for _ in range(16):  # then others have their turn
+            try:
+                data = os.read(fd, 65536)
+            except BlockingIOError:
+                return
+            if not data:  # the worker has closed its end
+                self._loop.unwatch(fd)
+                return
+            self._tail += data
+            del self._tail[:-TAIL]
+            self._printer.write(stream, data)

@@ -1,0 +1,211 @@
+"""Frames: what travels between app processes, monitor and workers over Unix sockets.
+
+A frame is a fixed header, a JSON object (the head) and raw bytes (the blob: payloads and results, which
+are never decoded on the way). Nothing is unpickled, and a frame beyond the limit ends its connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from ..jobs import Job
+
+PROTOCOL = 1
+HEADER = struct.Struct(">BBIII")  # protocol, kind, id, length of head, length of blob
+LIMIT = 8 * 1024 * 1024  # an environment of 2 MiB, or a job with 1 MiB in and 1 MiB out, fits
+PIECE = 256 * 1024  # larger fan-outs are sent as several frames
+
+
+class Kind:
+    """What a frame says. The comment names who sends it to whom."""
+
+    HELLO = 1  # app → monitor: who I am and how to load me; carries descriptors
+    WELCOME = 2  # monitor → app: you count
+    REFUSED = 3  # monitor → app: why you do not count
+    WAKE = 4  # app → monitor: jobs were stored, the first is due then
+    WATCH = 5  # app → monitor: poke me when this job may have finished
+    POKE = 6  # monitor → app: look at this job in the store
+    CANCEL = 7  # app → monitor: end this running job
+    MODULES = 8  # app → monitor: more modules have registered tasks
+    LEAVE = 9  # app → monitor: I no longer count
+    STOP = 10  # app → monitor: I leave, and wait for the end if I was the last one
+    BYE = 11  # monitor → app: I end now; whether and when to start another
+
+    LOAD = 20  # monitor → worker: load the app
+    READY = 21  # worker → monitor: loaded (its tasks and crons), or why not
+    RUN = 22  # monitor → worker: run this job
+    RESULT = 23  # worker → monitor: how it ended
+    ASK = 24  # worker → monitor: a request of the running task
+    ANSWER = 25  # monitor → worker: the answer to it
+
+
+class Frame(NamedTuple):
+    kind: int
+    id: int = 0
+    head: dict[str, Any] = {}
+    blob: bytes = b""
+
+
+class WireError(Exception):
+    """The other side does not speak this protocol, or a frame is too large."""
+
+
+def encode(frame: Frame) -> bytes:
+    head = json.dumps(frame.head, separators=(",", ":")).encode() if frame.head else b""
+    if len(head) + len(frame.blob) > LIMIT:
+        raise WireError(f"a frame of {len(head) + len(frame.blob)} bytes is over the limit of {LIMIT}")
+    return HEADER.pack(PROTOCOL, frame.kind, frame.id, len(head), len(frame.blob)) + head + frame.blob
+
+
+class Decoder:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that are complete with this data."""
+        self._buffer += data
+        buffer, start = self._buffer, 0
+        frames = []
+        while len(buffer) - start >= HEADER.size:
+            protocol, kind, number, head_size, blob_size = HEADER.unpack_from(buffer, start)
+            if protocol != PROTOCOL:
+                raise WireError(f"frame protocol {protocol} instead of {PROTOCOL}")
+            if head_size + blob_size > LIMIT:
+                raise WireError(f"a frame of {head_size + blob_size} bytes is over the limit of {LIMIT}")
+            middle = start + HEADER.size + head_size
+            end = middle + blob_size
+            if len(buffer) < end:
+                break
+            head = _head(buffer[start + HEADER.size : middle])
+            frames.append(Frame(kind, number, head, bytes(buffer[middle:end])))
+            start = end
+        del buffer[:start]
+        return frames
+
+
+def _head(data: bytearray) -> dict[str, Any]:
+    if not data:
+        return {}
+    try:
+        head = json.loads(data)
+    except ValueError as error:
+        raise WireError(f"the head of a frame is no JSON: {error}") from None
+    if not isinstance(head, dict):
+        raise WireError("the head of a frame is no object")
+    return head
+
+
+class Channel:
+    """The monitor's end of a connection: it never blocks, neither on reading nor on writing."""
+
+    def __init__(self, sock: socket.socket, *, descriptors: int = 0) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.descriptors: list[int] = []  # received and not yet taken
+        self._most = descriptors
+        self._decoder = Decoder()
+        self._out = bytearray()
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the other side has not taken yet."""
+        return len(self._out)
+
+    def send(self, frame: Frame) -> None:
+        """Send, or keep what does not fit; raises OSError if the connection is broken."""
+        self._out += encode(frame)
+        self.flush()
+
+    def flush(self) -> None:
+        try:
+            while self._out:
+                del self._out[: self.sock.send(self._out)]
+        except BlockingIOError:
+            pass
+
+    def receive(self) -> list[Frame] | None:
+        """The frames that have arrived, or None at the end of the connection."""
+        try:
+            if self._most:
+                data, received, _, _ = socket.recv_fds(self.sock, 65536, self._most)
+                self.descriptors += received
+            else:
+                data = self.sock.recv(262144)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        return self._decoder.feed(data) if data else None
+
+    def close(self) -> None:
+        for fd in self.descriptors:
+            os.close(fd)
+        self.descriptors.clear()
+        self.sock.close()
+
+
+@contextmanager
+def short_address(path: str) -> Iterator[str]:
+    """A path by which the socket can be bound or connected although its own is longer than 107 bytes (unix(7))."""
+    if len(os.fsencode(path)) < 108:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
+
+
+def pack_jobs(jobs: Sequence[Job]) -> tuple[list[Any], bytes]:
+    """Jobs as a JSON list and a blob, for a frame's head and blob."""
+    rows = []
+    blobs = []
+    for job in jobs:
+        result = job.result
+        rows.append([*job._replace(payload=len(job.payload), result=None if result is None else len(result))])  # type: ignore[arg-type]
+        blobs.append(job.payload)
+        blobs.append(result or b"")
+    return rows, b"".join(blobs)
+
+
+_PAYLOAD, _RESULT = Job._fields.index("payload"), Job._fields.index("result")
+
+
+def unpack_jobs(rows: list[Any], blob: bytes) -> list[Job]:
+    """The reverse of `pack_jobs`."""
+    jobs, start = [], 0
+    for row in rows:
+        size, result_size = row[_PAYLOAD], row[_RESULT]
+        middle = start + size
+        row[_PAYLOAD] = blob[start:middle]
+        start = middle
+        if result_size is not None:
+            start = middle + result_size
+            row[_RESULT] = blob[middle:start]
+        jobs.append(Job(*row))
+    return jobs
+
+
+def pieces(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """The jobs in runs whose payloads fit a frame well."""
+    start = size = 0
+    for index, job in enumerate(jobs):
+        cost = len(job.payload) + 600
+        if size and size + cost > PIECE:
+            yield jobs[start:index]
+            start, size = index, 0
+        size += cost
+    if start < len(jobs):
+        yield jobs[start:]

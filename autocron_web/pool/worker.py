@@ -1,0 +1,183 @@
+"""A worker: loads the app, then runs one task after the other. It never opens the store.
+
+It ends when the monitor does (parent-death signal), or closes the channel.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from .. import execution
+from ..engine import engine
+from ..jobs import FINISHED, Job
+from ..process import die_with_parent
+from ..tasks import crons, registry
+from .loader import LoadError, import_modules, load_app
+from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
+
+HIGH = 100  # tasks that close "all" descriptors often stop before it
+ASK_PAUSE = 0.1  # seconds between looks at a job that a task waits for
+
+
+class Line:
+    """The worker's end of the channel: frames in order, and requests with answers."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._decoder = Decoder()
+        self._heard: deque[Frame] = deque()
+        self._answers: dict[int, Frame] = {}
+        self._asked = 0
+        self._writing = threading.Lock()
+        self._asking = threading.Lock()
+
+    def send(self, frame: Frame) -> None:
+        with self._writing:
+            self._sock.sendall(encode(frame))
+
+    def next(self) -> Frame | None:
+        """The next thing to do, or None at the end of the channel."""
+        while not self._heard:
+            if not self._read():
+                return None
+        return self._heard.popleft()
+
+    def ask(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
+        """Send a request of the running task and wait for its answer; from any of its threads."""
+        with self._asking:
+            self._asked += 1
+            number = self._asked
+            self.send(Frame(Kind.ASK, number, head, blob))
+            while number not in self._answers:
+                if not self._read():
+                    os._exit(1)  # the monitor is gone, and so is this worker at any moment
+            return self._answers.pop(number)
+
+    def _read(self) -> bool:
+        data = self._sock.recv(262144)
+        for frame in self._decoder.feed(data):
+            if frame.kind == Kind.ANSWER:
+                self._answers[frame.id] = frame
+            else:
+                self._heard.append(frame)
+        return bool(data)
+
+
+class WorkerClient:
+    """What calls of tasks inside a task talk to: the monitor, which owns the store."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.parent: str | None = None  # the job that runs
+        self.loading = True
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        if self.loading:
+            return [job.id for job in jobs]  # a plain script would feed itself for ever
+        ids: list[str] = []
+        for piece in pieces([job._replace(parent=self.parent) for job in jobs]):
+            rows, blob = pack_jobs(piece)
+            ids += self._line.ask({"request": "enqueue", "jobs": rows}, blob).head["ids"]
+        return ids
+
+    def get(self, job_id: str) -> Job | None:
+        if self.loading:
+            return None
+        answer = self._line.ask({"request": "get", "id": job_id})
+        found = unpack_jobs(answer.head["jobs"], answer.blob)
+        return found[0] if found else None
+
+    def wait(self, job: Job, timeout: float | None) -> Job:
+        if self.loading:
+            raise LoadError("it waits for a job while it is being loaded, which would wait for ever")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            job = self.get(job.id) or job
+            left = ASK_PAUSE if deadline is None else deadline - time.monotonic()
+            if job.state in FINISHED or left <= 0:
+                return job
+            time.sleep(min(left, ASK_PAUSE))
+
+    async def await_(self, job: Job) -> Job:
+        import asyncio
+
+        return await asyncio.to_thread(self.wait, job, None)
+
+    def cancel(self, job_id: str, reason: str) -> bool:
+        if self.loading:
+            return False
+        return bool(self._line.ask({"request": "cancel", "id": job_id, "reason": reason}).head["cancelled"])
+
+    def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
+        if self.loading:
+            return []
+        request = {"request": "jobs", "limit": limit, "task": task, "state": state}
+        answer = self._line.ask(request)
+        return unpack_jobs(answer.head["jobs"], answer.blob)
+
+    def progress(self, note: list[Any]) -> None:
+        if not self.loading:
+            self._line.send(Frame(Kind.ASK, 0, {"request": "progress", "note": note}))
+
+
+def main(arguments: list[str]) -> None:
+    """`worker CHANNEL_FD PARENT_PID`: started by the monitor."""
+    die_with_parent(int(arguments[1]))
+    fd = fcntl.fcntl(int(arguments[0]), fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.close(int(arguments[0]))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A handler, not SIG_IGN: programs that a task starts would inherit the latter.
+        signal.signal(number, _ignore)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    line = Line(socket.socket(fileno=fd))
+    client = WorkerClient(line)
+    engine.become_worker(client)
+    while True:
+        frame = line.next()
+        if frame is None:
+            return
+        if frame.kind == Kind.RUN:
+            client.parent = frame.head["id"]
+            line.send(_run(frame))
+        elif frame.kind == Kind.LOAD:
+            client.loading = True
+            answer = _load(frame.head)
+            line.send(answer)
+            if "trouble" in answer.head:
+                return
+            client.loading = False
+
+
+def _ignore(number: int, frame: Any) -> None:
+    """The monitor decides when a worker ends; a signal to the whole group must not."""
+
+
+def _run(frame: Frame) -> Frame:
+    head = frame.head
+    task = registry[head["task"]]
+    outcome = execution.run(task.function, head["codec"], frame.blob)
+    execution.flush_output()
+    return Frame(Kind.RESULT, frame.id, outcome.head, outcome.result)
+
+
+def _load(head: dict[str, Any]) -> Frame:
+    try:
+        if "path" in head:
+            load_app(head)
+        else:
+            import_modules(head["modules"])
+    except LoadError as error:
+        return Frame(Kind.READY, 0, {"trouble": str(error)})
+    modules = {task.function.__module__ for task in registry.values()}
+    known = {"tasks": sorted(registry), "crons": [list(cron) for cron in crons.values()]}
+    return Frame(Kind.READY, 0, {**known, "modules": sorted(modules)})

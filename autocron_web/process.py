@@ -1,0 +1,99 @@
+"""What the operating system knows of processes: who lives, who dies with whom, who may start whom."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+#: Variables by which servers and reloaders pass sockets and roles to their children. A worker that
+#: inherited one would take over a listening socket, or believe itself to be the reloader's child.
+_SERVER_VARIABLES = (
+    "WERKZEUG_", "BOTTLE_", "RUN_MAIN", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID",
+    "LISTEN_FDNAMES", "UVICORN_", "SANIC_", "NOTIFY_SOCKET", "SERVER_SOFTWARE",
+)  # fmt: skip
+
+PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The app's environment without what makes a process a server or a reloader's child."""
+    return {key: value for key, value in environment.items() if not key.startswith(_SERVER_VARIABLES)}
+
+
+def interpreter() -> str:
+    """The Python that can load this app.
+
+    Under uWSGI `sys.executable` is the server's binary, under pyuwsgi the base interpreter, so the
+    prefix decides: `AUTOCRON_PYTHON`, else `sys.prefix/bin/python3`, else `sys.executable`.
+    """
+    chosen = os.environ.get("AUTOCRON_PYTHON")
+    if chosen:
+        return chosen
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for name in (version, "python3"):
+        candidate = os.path.join(sys.prefix, "bin", name)
+        if os.access(candidate, os.X_OK):
+            return candidate
+    return sys.executable
+
+
+def pool_command(python: str, *arguments: str) -> list[str]:
+    """The command line of a monitor or worker.
+
+    `-P` keeps the current folder off `sys.path`, where an app's `json.py` would hide the library's.
+    """
+    return [python, "-P", os.path.join(PACKAGE_ROOT, "autocron_web", "pool", "__main__.py"), *arguments]
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends, or None where there is no such call."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # macOS; a seccomp filter; the process is gone already
+        return None
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot (proc(5), field 22), or None if it is gone.
+
+    With the pid it names one process for as long as the machine runs, whatever pids are used again.
+    A zombie is gone.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed as soon as the thread that started this process ends (prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the call above
+        os._exit(1)
+
+
+def kill_group(group: int) -> None:
+    """SIGKILL for a worker's process group, so that programs which its task started end too."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def describe_end(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

@@ -1,0 +1,193 @@
+"""The caller's handle on a job."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from .errors import JobCancelled, JobFailed, ResultTimeout
+from .jobs import FINISHED, Job
+
+if TYPE_CHECKING:
+    import datetime
+
+    from .client import Client
+
+R = TypeVar("R")
+
+
+class Flag(int):
+    """A bool that can also be called: `r.is_ready` and `r.is_ready()` say the same."""
+
+    def __call__(self) -> bool:
+        return bool(self)
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
+
+
+class Progress(NamedTuple):
+    """What a running task last said with `autocron.progress(done, total, note)`."""
+
+    done: float
+    total: float | None
+    note: str | None
+
+
+class Result(Generic[R]):
+    """What a call of a task returns: the job's id, and what has become of it.
+
+    Each attribute reads the store, until the job has finished; then what was read is kept.
+
+        r = send_mail("a@b.c", "hi")
+        r.status             # "waiting", "running", "done", "error" or "cancelled"
+        r.get(timeout=5)     # waits; raises JobFailed, JobCancelled or ResultTimeout
+        await r              # the same in a coroutine
+    """
+
+    def __init__(self, job: Job, client: Client) -> None:
+        self._job = job
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"<Result {self.task} {self.id}>"
+
+    def _read(self) -> Job:
+        """The job as it is now; the last state that was seen if it has been deleted since."""
+        if self._job.state not in FINISHED:
+            self._job = self._client.get(self._job.id) or self._job
+        return self._job
+
+    # -- the job -------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The job's id: a UUIDv7 as text."""
+        return self._job.id
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self._job.task
+
+    @property
+    def status(self) -> str:
+        """`waiting`, `running`, `done`, `error` or `cancelled`."""
+        return self._read().state
+
+    @property
+    def reason(self) -> str | None:
+        """Why the job was cancelled, why its result was not stored, or why it waits."""
+        return self._read().reason
+
+    @property
+    def attempt(self) -> int:
+        """How often the job has been handed to a worker."""
+        return self._read().attempt
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the task has last said of its progress."""
+        note = self._read().meta.get("progress")
+        return Progress(*note) if note else None
+
+    @property
+    def output(self) -> str | None:
+        """The tail of what the task printed, once it has ended."""
+        return self._read().output
+
+    @property
+    def due(self) -> datetime.datetime:
+        """When the job is due (aware, UTC)."""
+        return _moment(self._read().due)
+
+    @property
+    def created(self) -> datetime.datetime:
+        """When the task was called (aware, UTC)."""
+        return _moment(self._job.created)
+
+    @property
+    def started(self) -> datetime.datetime | None:
+        """When the job was last handed to a worker (aware, UTC)."""
+        started = self._read().started
+        return None if started is None else _moment(started)
+
+    @property
+    def finished(self) -> datetime.datetime | None:
+        """When the job ended (aware, UTC)."""
+        finished = self._read().finished
+        return None if finished is None else _moment(finished)
+
+    # -- how it ended --------------------------------------------------------------------------------
+
+    @property
+    def is_waiting(self) -> Flag:
+        """Whether the job has not finished yet; also as a call."""
+        return Flag(self._read().state not in FINISHED)
+
+    @property
+    def is_ready(self) -> Flag:
+        """Whether the job is done and has a result; also as a call."""
+        return Flag(self._read().state == "done")
+
+    @property
+    def has_error(self) -> Flag:
+        """Whether the job ended in an error; also as a call."""
+        return Flag(self._read().state == "error")
+
+    @property
+    def error_message(self) -> str | None:
+        """The traceback of the last attempt that failed, or None."""
+        return self._read().error
+
+    @property
+    def result(self) -> R | None:
+        """What the function returned; None while it has not, and where it could not be stored (see `reason`)."""
+        job = self._read()
+        return _value(job) if job.state == "done" else None
+
+    def get(self, timeout: float | None = None) -> R:
+        """Wait until the job has finished and return what the function returned.
+
+        timeout: seconds to wait at most; None waits for ever.
+
+        Raises `ResultTimeout`, `JobFailed` with the traceback, `JobCancelled` with the reason.
+        """
+        if self._job.state not in FINISHED:
+            self._job = self._client.wait(self._job, timeout)
+        return self._outcome(timeout)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._aget().__await__()
+
+    async def _aget(self) -> R:
+        if self._job.state not in FINISHED:
+            self._job = await self._client.await_(self._job)
+        return self._outcome(None)
+
+    def cancel(self) -> bool:
+        """Cancel the job, a running one by ending its worker. Whether it was waiting or running here."""
+        return self._client.cancel(self._job.id, "cancelled by a call of cancel()")
+
+    def _outcome(self, timeout: float | None) -> R:
+        job = self._job
+        if job.state == "done":
+            return _value(job)
+        if job.state == "error":
+            raise JobFailed(f"{job.task} failed: {job.error}")
+        if job.state == "cancelled":
+            raise JobCancelled(f"{job.task} was cancelled: {job.reason}")
+        raise ResultTimeout(f"{job.task} is still {job.state} after {timeout} s (job {job.id})")
+
+
+def _value(job: Job) -> Any:
+    from . import codec
+
+    return codec.loads(job.result) if job.result else None
+
+
+def _moment(microseconds: int) -> datetime.datetime:
+    import datetime
+
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return epoch + datetime.timedelta(microseconds=microseconds)

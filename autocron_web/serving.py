@@ -1,0 +1,74 @@
+"""Is this process serving? One table of reasons why not, used by `start()` and by every adapter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    """What can be known of a process from inside: its command line, environment and loaded modules."""
+
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    modules: Container[str]
+
+    @property
+    def program(self) -> str:
+        """The name of the program, for `python -m flask` and `/usr/bin/flask` alike."""
+        path = self.argv[0] if self.argv else ""
+        name = os.path.basename(path)
+        return os.path.basename(os.path.dirname(path)) if name == "__main__.py" else name
+
+    @property
+    def command(self) -> str:
+        """The first word that is no option and no value of `-A`, `--app` or `-e`."""
+        words = iter(self.argv[1:])
+        for word in words:
+            if word in ("-A", "--app", "-e", "--env-file"):
+                next(words, None)
+            elif not word.startswith("-"):
+                return word
+        return ""
+
+
+Rule = tuple[str, Callable[[Process], bool]]
+
+_RULES: tuple[Rule, ...] = (
+    ("a test runner", lambda p: p.program in ("pytest", "py.test", "unittest", "nose2")),
+    (
+        "an interactive session",
+        lambda p: p.program in ("", "ipython", "ipython3", "ptpython", "bpython", "jupyter"),
+    ),
+    ("another process pool's child", lambda p: "--multiprocessing-fork" in p.argv),
+    ("a flask command that does not serve", lambda p: p.program == "flask" and p.command != "run"),
+    (
+        "the reloader's parent",
+        lambda p: p.program == "flask" and _flask_reloads(p) and p.environ.get("WERKZEUG_RUN_MAIN") != "true",
+    ),
+)
+
+
+def _flask_reloads(process: Process) -> bool:
+    """Whether `flask run` has a reloader: with `--debug` or FLASK_DEBUG, unless switched (flask.cli.run_command)."""
+    if "--no-reload" in process.argv:
+        return False
+    if "--reload" in process.argv or "--debug" in process.argv:
+        return True
+    return process.environ.get("FLASK_DEBUG", "").lower() not in ("", "0", "false", "no")
+
+
+def why_not(process: Process) -> str | None:
+    """The reason why no pool is started in such a process, or None if it serves."""
+    for reason, applies in _RULES:
+        if applies(process):
+            return reason
+    return None
+
+
+def this_process() -> Process:
+    """The process that asks."""
+    import sys
+
+    return Process(sys.argv, os.environ, sys.modules)

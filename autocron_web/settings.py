@@ -1,0 +1,151 @@
+"""Where the store is, and the words of every adapter's configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .errors import ConfigError
+
+DEFAULT_WORKERS = 2
+MOST_WORKERS = 256
+
+#: Import names that say nothing about the application: adapters ask for a database name there.
+GENERIC_NAMES = frozenset({"app", "application", "main", "wsgi", "asgi", "server", "run", "__main__"})
+
+
+def mode() -> str:
+    """`AUTOCRON_MODE`: `pool` (the default), `inline` (calls run at once) or `off` (nothing is started)."""
+    value = os.environ.get("AUTOCRON_MODE", "pool").lower()
+    if value not in ("pool", "inline", "off"):
+        raise ConfigError(f"AUTOCRON_MODE is {value!r}; it can be 'pool', 'inline' or 'off'")
+    return value
+
+
+def home() -> str:
+    """The folder of relative database names: `AUTOCRON_HOME`, else systemd's `STATE_DIRECTORY`, else `~/.autocron`.
+
+    Where `HOME` belongs to somebody else (a server that was started by root and has dropped its
+    rights), `~` is the home of the effective user in the password database.
+    """
+    chosen = os.environ.get("AUTOCRON_HOME")
+    if chosen:
+        return os.path.abspath(chosen)
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if state:
+        return state
+    folder = os.path.expanduser("~")
+    try:
+        owned = os.stat(folder).st_uid == os.geteuid()
+    except OSError:
+        owned = False
+    if not owned:
+        import pwd
+
+        try:
+            folder = pwd.getpwuid(os.geteuid()).pw_dir
+        except KeyError:
+            raise ConfigError(
+                f"the user {os.geteuid()} has no home for the database: give an absolute path, or set AUTOCRON_HOME"
+            ) from None
+    return os.path.join(folder, ".autocron")
+
+
+def database_path(database: str | os.PathLike[str]) -> str:
+    """The absolute path of the database file; makes the folder of relative names (0700), and no other one.
+
+    Raises `ConfigError` with a sentence for a name that cannot be a file.
+    """
+    try:
+        name = os.fspath(database)
+    except TypeError:
+        name = None
+    if not isinstance(name, str) or not name or name.endswith(os.sep) or "\0" in name:
+        raise ConfigError(f"the database is {database!r}: give a file name ('shop.db') or an absolute path")
+    if "://" in name:
+        raise ConfigError(f"the database is {name!r}: of the stores only SQLite files can be used yet")
+    if not os.path.isabs(name):
+        folder = home()
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder {folder} for the database {name!r} cannot be made ({error.strerror}):"
+                " give an absolute path, or set AUTOCRON_HOME to a folder that you may write"
+            ) from None
+        name = os.path.join(folder, name)
+    path = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
+    if not os.path.isdir(os.path.dirname(path)):
+        raise ConfigError(
+            f"the folder {os.path.dirname(path)} of the database {database!r} does not exist: make it first"
+        )
+    return path
+
+
+def checked_workers(workers: Any) -> int | None:
+    """A number of workers, or None for the default."""
+    if workers is None:
+        return None
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
+        raise ConfigError(f"workers is {workers!r}: give a whole number from 1 to {MOST_WORKERS}")
+    return workers
+
+
+def main_name() -> str | None:
+    """The name by which the main module can be imported, or None in an interactive session.
+
+    `python application.py` is `application`, as it is under `gunicorn application:app`, so that both
+    give their tasks the same names; `python -m shop.web` is `shop.web`.
+    """
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return os.path.splitext(os.path.basename(file))[0] if file else None
+
+
+class Settings(NamedTuple):
+    """The words that every adapter understands; the frameworks only spell them differently."""
+
+    database: str | None = None
+    workers: int | None = None
+    status: bool = False
+    url_prefix: str = "/autocron"
+    token: str | None = None
+    autostart: bool = True
+
+    @classmethod
+    def read(
+        cls, get: Callable[[str, Any], Any], spell: Callable[[str], str], keywords: dict[str, Any]
+    ) -> Settings:
+        """Keywords go before what `get(spell(word), default)` finds in the framework's configuration.
+
+        Raises `ConfigError` that names the setting, its value and what it can be.
+        """
+        unknown = set(keywords) - set(cls._fields)
+        if unknown:
+            raise ConfigError(
+                f"{', '.join(sorted(unknown))}: no such setting; there are {', '.join(cls._fields)}"
+            )
+        values = {word: get(spell(word), default) for word, default in cls._field_defaults.items()}
+        values.update(keywords)
+        try:
+            values["workers"] = checked_workers(values["workers"])
+        except ConfigError as error:
+            raise ConfigError(f"{spell('workers')}: {error}") from None
+        for word in ("status", "autostart"):
+            if not isinstance(values[word], bool):
+                raise ConfigError(f"{spell(word)} is {values[word]!r}: it can be True or False")
+        return cls(**values)
+
+
+def default_database(app_id: str, spelled: str) -> str:
+    """`<app_id>.db`, unless the name says nothing; then a sentence asks for the setting `spelled`."""
+    if app_id in GENERIC_NAMES:
+        raise ConfigError(
+            f"the application is called {app_id!r}, as many are: name its database with {spelled}, such as 'shop.db'"
+        )
+    return f"{app_id}.db"

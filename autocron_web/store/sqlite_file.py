@@ -1,0 +1,261 @@
+"""One SQLite file as one process sees it: connections, transactions, and what a fork leaves of them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import StoreError, StoreGone
+from . import sqlite_sql as sql
+from .sqlite_errors import RECONNECT, code_of, explain, is_busy
+from .sqlite_open import connect, make_file, prepare, refuse_environment, roll_back
+
+
+class Own:
+    """What must not cross a fork; it is used only in the process that made it."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.write_lock = threading.RLock()
+        self.writer: sqlite3.Connection | None = None
+        self.holder = 0  # the thread whose transaction is open
+        self.version: int | None = None  # the last answer of DATA_VERSION
+        self.commit = threading.Condition()
+        self.committing = False  # whether a thread writes what is pending
+        self.pending: deque[Any] = deque()  # enqueues that wait for a commit
+        self.read_lock = threading.Lock()
+        self.reader: sqlite3.Connection | None = None
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread has the open transaction."""
+        return self.holder == threading.get_ident()
+
+    def joined(self) -> sqlite3.Connection:
+        """The connection of the open transaction, if that is still open and this process's."""
+        if self.pid != os.getpid():
+            raise StoreError("A transaction cannot be used in a process that was forked inside it.")
+        if self.writer is None or not self.writer.in_transaction:
+            raise StoreError("Nothing of this batch is stored, since an earlier call in it failed.")
+        return self.writer
+
+    def close_writer(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = self.version = None
+
+    def close_reader(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+
+#: What this process inherited by a fork. Kept, because closing it would disturb those whose it is.
+_INHERITED: list[Own] = []
+
+
+class SqliteFile:
+    """Transactions on a file, one at a time in a process, and reads beside them.
+
+    Every method may be called from any thread; errors of SQLite come out as `StoreError`.
+    """
+
+    def __init__(self, path: str, durability: str, busy_timeout: float) -> None:
+        self.path = path
+        self._synchronous = sql.SYNCHRONOUS[durability]
+        self._busy_timeout = busy_timeout
+        self._owned: dict[int, Own] = {}  # by pid
+        self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened
+        self._gone: str | None = None
+
+    def own(self) -> Own:
+        """This process's own part, made at its first use; what was inherited is put aside unclosed.
+
+        No lock is taken for it, since an inherited lock may be held for ever: `setdefault` is atomic.
+        """
+        pid = os.getpid()
+        own = self._owned.get(pid)
+        if own is None:
+            _INHERITED.extend(self._owned.values())
+            own = self._owned.setdefault(pid, Own())
+        return own
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the file if there is none, and bring its schema to this version."""
+        own = self.own()
+        with own.write_lock:
+            self.check()
+            if own.writer is None:
+                own.writer = self._open_writer()
+
+    def close(self) -> None:
+        """Close this process's connections, and forget which file it was."""
+        own = self.own()
+        with own.write_lock, own.read_lock:
+            own.close_writer()
+            own.close_reader()
+            self._identity = self._gone = None
+
+    def check(self) -> None:
+        """Raise `StoreGone` if the file that was opened is not at its path, and from then on until `close`.
+
+        Only by path: opening and closing the file would drop SQLite's locks on it
+        (https://sqlite.org/howtocorrupt.html, section 2.2).
+        """
+        if self._identity is not None and self._gone is None:
+            try:
+                found = os.stat(self.path)
+                if (found.st_dev, found.st_ino) != self._identity:
+                    self._gone = "replaced by another file"
+            except (FileNotFoundError, NotADirectoryError):
+                self._gone = "deleted"
+            except OSError as error:
+                raise StoreError(f"{self.path} can no longer be reached: {error.strerror}.") from error
+        if self._gone is not None:
+            raise StoreGone(
+                f"{self.path} was {self._gone} while it was in use, and nothing is written to it any more. "
+                "Put the file back if there is one, and restart the application."
+            )
+
+    # -- use ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self, since: float | None = None) -> Iterator[sqlite3.Connection]:
+        """One write transaction, committed on leaving; inside another one of the same thread, a part of it.
+
+        `since` is when the caller began to wait for it (`time.monotonic()`).
+        """
+        own = self.own()
+        if own.is_mine():
+            try:
+                yield own.joined()
+            except BaseException as error:
+                self._undo(own, error)
+                raise
+            return
+        since = time.monotonic() if since is None else since
+        with own.write_lock:
+            connection = self._begin(own, since)
+            own.holder = threading.get_ident()
+            try:
+                yield connection
+                own.joined().execute(sql.COMMIT)
+            except BaseException as error:
+                self._undo(own, error)
+                raise
+            finally:
+                own.holder = 0
+
+    def read(self, query: str, arguments: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
+        """The rows of a query: as the open transaction of this thread sees them, else what is committed."""
+        own = self.own()
+        if own.is_mine():
+            with self.transaction() as connection:
+                return connection.execute(query, arguments).fetchall()
+        if self._identity is None:
+            self.open()
+        with own.read_lock:
+            self.check()
+            try:
+                if own.reader is None:
+                    own.reader = self._connect()
+                    own.reader.execute(sql.QUERY_ONLY)
+                    own.reader.execute(sql.TEMPORARY_IN_MEMORY)
+                return own.reader.execute(query, arguments).fetchall()
+            except sqlite3.Error as error:
+                if code_of(error) in RECONNECT:
+                    own.close_reader()
+                raise self._explained(error) from error
+
+    def changed(self) -> bool:
+        """Whether another connection than this process's writer has committed since the last call."""
+        own = self.own()
+        with own.write_lock:
+            self.open()
+            assert own.writer is not None
+            before, own.version = own.version, _data_version(own.writer)
+            return before is None or before != own.version
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _begin(self, own: Own, since: float) -> sqlite3.Connection:
+        """Begin a transaction, and wait for that as long as those who have the lock get on with their work.
+
+        Under load a process may lose every race for longer than the busy timeout. No call is to fail
+        for that: only for a lock that nobody has given back in all this time.
+        """
+        self.open()
+        connection = own.writer
+        assert connection is not None
+        version: int | None = None
+        pause = 0.0005
+        while True:
+            try:
+                connection.execute(sql.BEGIN)
+                return connection
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    if code_of(error) in RECONNECT:
+                        own.close_writer()
+                    raise self._explained(error) from error
+                latest = _data_version(connection)
+                if version is not None and latest not in (None, version):
+                    since = time.monotonic()
+                version = latest or version
+                if time.monotonic() - since >= self._busy_timeout:
+                    raise self._explained(error) from error
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
+            self.check()
+
+    def _undo(self, own: Own, error: BaseException) -> None:
+        """Roll back, so that nothing half-done is ever committed, and say what an error of SQLite means."""
+        if own.writer is not None and own.pid == os.getpid():
+            roll_back(own.writer)
+        if not isinstance(error, sqlite3.Error) or code_of(error) is None:
+            return
+        if code_of(error) in RECONNECT:
+            own.close_writer()
+        raise self._explained(error) from error
+
+    def _open_writer(self) -> sqlite3.Connection:
+        refuse_environment(self.path)
+        if self._identity is None:
+            make_file(self.path)
+        connection = self._connect()
+        try:
+            prepare(connection, self.path, self._synchronous, self._busy_timeout)
+            connection.execute(sql.NO_BUSY_HANDLER)
+            if self._identity is None:
+                found = os.stat(self.path)
+                self._identity = (found.st_dev, found.st_ino)
+            self.check()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise self._explained(error) from error
+            raise
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return connect(self.path, self._busy_timeout)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.Error) -> StoreError:
+        return explain(error, self.path, self._busy_timeout)
+
+
+def _data_version(connection: sqlite3.Connection) -> int | None:
+    try:
+        return int(connection.execute(sql.DATA_VERSION).fetchone()[0])
+    except sqlite3.Error:
+        return None

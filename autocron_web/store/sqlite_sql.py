@@ -1,0 +1,243 @@
+"""Every SQL statement of the SQLite store, named; the comment above each says why it is there.
+
+Statements are constants, so that sqlite3 finds each in its cache of prepared ones.
+"""
+
+from __future__ import annotations
+
+from ..jobs import UNKNOWN_TASK
+from .migrations import Step
+from .rows import COLUMNS
+
+# -- the connection -----------------------------------------------------------------------------
+
+# Readers and the one writer do not wait for each other. Written into the file: needed once per file.
+WAL = "PRAGMA journal_mode = WAL"
+# FULL syncs the WAL at each commit, so that a call that returned is on disk; NORMAL at checkpoints only.
+SYNCHRONOUS = {"full": "PRAGMA synchronous = FULL", "normal": "PRAGMA synchronous = NORMAL"}
+# A long read lets the WAL grow; without a limit it keeps that size for ever.
+WAL_LIMIT = "PRAGMA journal_size_limit = 16777216"
+# A claim uses several small temporary tables; in files, SQLite prepares room for more pages of each
+# than they ever have, which takes longer than the rest of the claim.
+TEMPORARY_IN_MEMORY = "PRAGMA temp_store = MEMORY"
+# The writer polls for the lock itself, to tell a busy file from a stuck one.
+NO_BUSY_HANDLER = "PRAGMA busy_timeout = 0"
+# A statement that writes over the connection for reading would be a bug of ours.
+QUERY_ONLY = "PRAGMA query_only = ON"
+# IMMEDIATE takes the write lock first: a transaction that began by reading can fail when it writes.
+BEGIN = "BEGIN IMMEDIATE"
+COMMIT = "COMMIT"
+ROLLBACK = "ROLLBACK"
+# Changes when another connection has committed.
+DATA_VERSION = "PRAGMA data_version"
+
+# -- the schema -----------------------------------------------------------------------------------
+
+# Reads a page of the file, so that a file that is no database is noticed before anything is written.
+HAS_META = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'autocron_meta'"
+# The table of jobs of autocron 1.x, known by its columns: an application may have a table `task` too.
+IS_AUTOCRON_1 = """
+    SELECT count(*) = 4 FROM pragma_table_info('task')
+    WHERE name IN ('uuid', 'crontab', 'function_module', 'function_arguments')"""
+
+STEPS: tuple[Step, ...] = (
+    (  # 1
+        # Columns in the order of `Job`. `seq` is the rowid: the order of arrival for free.
+        """
+        CREATE TABLE autocron_job (
+            id TEXT NOT NULL UNIQUE,
+            task TEXT NOT NULL,
+            due INTEGER NOT NULL,
+            created INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            queue TEXT NOT NULL,
+            priority INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            reason TEXT,
+            started INTEGER,
+            finished INTEGER,
+            attempt INTEGER NOT NULL,
+            crashes INTEGER NOT NULL,
+            epoch INTEGER,
+            owner TEXT,
+            unique_key TEXT,
+            expires INTEGER,
+            codec TEXT NOT NULL,
+            payload BLOB NOT NULL,
+            result BLOB,
+            error_type TEXT,
+            error TEXT,
+            output TEXT,
+            parent TEXT,
+            meta TEXT NOT NULL,
+            seq INTEGER PRIMARY KEY
+        )""",
+        """
+        CREATE TABLE autocron_cron (
+            name TEXT PRIMARY KEY,
+            schedule TEXT NOT NULL,
+            zone TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            last_slot INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE TABLE autocron_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE autocron_setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        # What can be claimed, in the order of a claim; an index ends with the rowid, that is `seq`.
+        """
+        CREATE INDEX autocron_job_claim ON autocron_job (priority, due)
+        WHERE state = 'waiting' AND reason IS NOT 'unknown task'""",
+        # At most one unfinished job for each key.
+        """
+        CREATE UNIQUE INDEX autocron_job_unique ON autocron_job (unique_key)
+        WHERE unique_key IS NOT NULL AND state IN ('waiting', 'running')""",
+        # What is counted, listed and recovered: the jobs of a state, in the order of arrival.
+        "CREATE INDEX autocron_job_state ON autocron_job (state)",
+        # What newer code may be able to run.
+        """
+        CREATE INDEX autocron_job_unknown ON autocron_job (task)
+        WHERE state = 'waiting' AND reason = 'unknown task'""",
+        # What a purge cancels.
+        """
+        CREATE INDEX autocron_job_late ON autocron_job (expires)
+        WHERE state = 'waiting' AND expires IS NOT NULL""",
+        # What a purge deletes.
+        """
+        CREATE INDEX autocron_job_finished ON autocron_job (expires)
+        WHERE state IN ('done', 'error', 'cancelled') AND expires IS NOT NULL""",
+    ),
+)
+
+# -- jobs -----------------------------------------------------------------------------------------
+
+# The conditions of the partial indexes: a query uses such an index only if it has the same words.
+CLAIMABLE = f"state = 'waiting' AND reason IS NOT '{UNKNOWN_TASK}'"
+UNKNOWN = f"state = 'waiting' AND reason = '{UNKNOWN_TASK}'"
+FINISHED = "state IN ('done', 'error', 'cancelled')"
+
+# Adds nothing where the id, or the key of an unfinished job, is there already.
+INSERT = f"""
+    INSERT INTO autocron_job ({COLUMNS.removesuffix(", seq")})
+    VALUES ({", ".join("?" * COLUMNS.count(","))}) ON CONFLICT DO NOTHING"""
+# Which job stands in the way of one that was not added: itself, else the one with its key.
+FIND_EXISTING = """
+    SELECT id FROM autocron_job
+    WHERE id = ?1 OR (unique_key = ?2 AND unique_key IS NOT NULL AND state IN ('waiting', 'running'))
+    ORDER BY id <> ?1 LIMIT 1"""
+# A result asks for its job.
+GET = f"SELECT {COLUMNS} FROM autocron_job WHERE id = ?"
+# For the status: counted in an index, never in the table.
+COUNTS = "SELECT state, count(*) FROM autocron_job GROUP BY state"
+# Only what nobody has begun can be cancelled here; a running job is its monitor's to end.
+CANCEL = """
+    UPDATE autocron_job SET state = 'cancelled', reason = ?, finished = ?, expires = ?
+    WHERE id = ? AND state = 'waiting'"""
+
+
+# A page of jobs, newest first. The state has a statement of its own so that its index is read backwards.
+_PAGE = f"""
+    SELECT {COLUMNS} FROM autocron_job
+    WHERE %s AND (:task IS NULL OR task = :task) AND (:before IS NULL OR seq < :before)
+    ORDER BY seq DESC LIMIT :limit"""
+PAGE = _PAGE % "true"
+PAGE_OF_STATE = _PAGE % "state = :state"
+
+# -- the monitor ----------------------------------------------------------------------------------
+
+# Named, here and below: left to itself, SQLite may prefer the index of states and read all jobs of one.
+_BY_CLAIM = "autocron_job INDEXED BY autocron_job_claim"
+# The distinct priorities of claimable jobs, highest first, with one look into the index for each:
+# SQLite has no skip scan without statistics, and would read every waiting job for a DISTINCT.
+_LEVELS = f"""
+    WITH RECURSIVE level (priority) AS (
+        SELECT max(priority) FROM {_BY_CLAIM} WHERE {CLAIMABLE}
+        UNION ALL
+        SELECT (SELECT max(priority) FROM {_BY_CLAIM} WHERE {CLAIMABLE} AND priority < level.priority)
+        FROM level WHERE priority IS NOT NULL)"""
+# At most :limit due jobs, from each level no more than that, so that nothing else is read or sorted.
+CLAIM = f"""{_LEVELS}
+    UPDATE autocron_job
+    SET state = 'running', started = :now, attempt = attempt + 1, epoch = :epoch, owner = :owner
+    WHERE seq IN (
+        SELECT job.seq FROM level JOIN autocron_job AS job ON job.seq IN (
+            SELECT seq FROM {_BY_CLAIM}
+            WHERE {CLAIMABLE} AND priority = level.priority AND due <= :now
+              AND (expires IS NULL OR expires > :now)
+            ORDER BY due, seq LIMIT :limit)
+        ORDER BY level.priority DESC, job.due, job.seq LIMIT :limit)
+      AND EXISTS (SELECT 1 FROM autocron_meta WHERE key = 'epoch:' || :owner AND value = CAST(:epoch AS TEXT))
+    RETURNING {COLUMNS}"""
+# When the monitor has to look again: the first job of each level.
+NEXT_DUE = f"""{_LEVELS}
+    SELECT min((
+        SELECT due FROM {_BY_CLAIM}
+        WHERE {CLAIMABLE} AND priority = level.priority AND (expires IS NULL OR expires > ?)
+        ORDER BY due LIMIT 1))
+    FROM level WHERE priority IS NOT NULL"""
+# A result that comes too late, after a recovery, changes nothing.
+SETTLE = """
+    UPDATE autocron_job
+    SET due = ?, queue = ?, priority = ?, state = ?, reason = ?, started = ?, finished = ?, attempt = ?,
+        crashes = ?, epoch = ?, owner = ?, expires = ?, result = ?, error_type = ?, error = ?, output = ?,
+        meta = ?
+    WHERE id = ? AND epoch = ? AND state = 'running'"""
+# Progress of a job that is still this epoch's.
+ANNOTATE = "UPDATE autocron_job SET meta = ? WHERE id = ? AND epoch = ? AND state = 'running'"
+# One counter for the whole store, so that an epoch names one owner.
+NEXT_EPOCH = """
+    INSERT INTO autocron_meta (key, value) VALUES ('epoch', '1')
+    ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)"""
+# A job that was handed out again and again without an end is given up …
+RECOVER_FAILED = """
+    UPDATE autocron_job
+    SET state = 'error', reason = 'interrupted', finished = :now, expires = :kept_until,
+        error_type = 'Interrupted',
+        error = 'interrupted: handed to a worker ' || attempt || ' times, and its pool ended each time',
+        epoch = NULL, owner = NULL
+    WHERE state = 'running' AND owner = :owner AND epoch < :epoch AND attempt >= :max_attempts"""
+# … and any other one waits again, due as it was.
+RECOVER_WAITING = """
+    UPDATE autocron_job SET state = 'waiting', epoch = NULL, owner = NULL
+    WHERE state = 'running' AND owner = :owner AND epoch < :epoch"""
+# The code that knows these tasks has come.
+REVIVE = f"""
+    UPDATE autocron_job INDEXED BY autocron_job_unknown SET reason = NULL WHERE {UNKNOWN} AND task = ?"""
+# What nobody began in time.
+PURGE_LATE = """
+    UPDATE autocron_job SET state = 'cancelled', reason = 'expired', finished = :now, expires = :kept_until
+    WHERE seq IN (
+        SELECT seq FROM autocron_job INDEXED BY autocron_job_late
+        WHERE state = 'waiting' AND expires IS NOT NULL AND expires <= :now ORDER BY expires LIMIT :limit)"""
+# What was kept for long enough.
+PURGE_FINISHED = f"""
+    DELETE FROM autocron_job WHERE seq IN (
+        SELECT seq FROM autocron_job INDEXED BY autocron_job_finished
+        WHERE {FINISHED} AND expires IS NOT NULL AND expires <= :now ORDER BY expires LIMIT :limit)"""
+
+# -- cron, meta, settings ---------------------------------------------------------------------------
+
+# A schedule that is new, or means something else than before, has no missed slots.
+SEE_CRON = """
+    INSERT INTO autocron_cron (name, schedule, zone, created, last_slot) VALUES (?1, ?2, ?3, ?4, ?4)
+    ON CONFLICT (name) DO UPDATE
+    SET schedule = excluded.schedule, zone = excluded.zone, last_slot = excluded.last_slot
+    WHERE schedule <> excluded.schedule OR zone <> excluded.zone"""
+# Where the next slot is looked for from.
+LAST_SLOT = "SELECT last_slot FROM autocron_cron WHERE name = ?"
+# Whoever moves it forward has the slot: the row decides, not who is alive.
+TAKE_SLOT = "UPDATE autocron_cron SET last_slot = ?2 WHERE name = ?1 AND last_slot < ?2"
+
+# What the store knows about itself: its schema, its application, its epochs.
+GET_META = "SELECT value FROM autocron_meta WHERE key = ?"
+SET_META = """
+    INSERT INTO autocron_meta (key, value) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+# The first application wins, whoever else asks at the same time.
+SET_META_ONCE = "INSERT INTO autocron_meta (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+# What the user has set, for every process.
+GET_SETTING = "SELECT value FROM autocron_setting WHERE key = ?"
+SET_SETTING = """
+    INSERT INTO autocron_setting (key, value) VALUES (?, ?)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+DELETE_SETTING = "DELETE FROM autocron_setting WHERE key = ?"
+ALL_SETTINGS = "SELECT key, value FROM autocron_setting ORDER BY key"

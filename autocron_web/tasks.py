@@ -1,0 +1,386 @@
+"""`delay` and `cron`: what a decorated function becomes, and the registry in which workers find it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
+
+from .errors import ConfigError, TaskDefinitionError
+from .jobs import SECOND, Job, new_id, now
+from .settings import main_name
+
+if TYPE_CHECKING:
+    import datetime
+
+    from .results import Result
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Every task of this process by its name. Workers look jobs up here, and nowhere else.
+registry: dict[str, Task[..., Any]] = {}
+
+#: Every cron of this process by the name of its task.
+crons: dict[str, Cron] = {}
+
+
+class Options(NamedTuple):
+    """The keywords of `delay` and of `Task.options`, as given; None stands for the default."""
+
+    delay: int = 0  # microseconds
+    schedule: datetime.datetime | None = None
+    retries: int = 0
+    backoff: float = 1.0
+    timeout: float | None = None
+    priority: int = 0
+    queue: str = "default"
+    unique: str | None = None
+    expires: float | None = None
+    result_ttl: float | None = None
+
+    def changed(self, **given: Any) -> Options:
+        """A copy with these keywords; raises `ConfigError` that names what is wrong."""
+        spans = {unit: given.pop(unit) for unit in list(given) if unit in _UNITS}
+        if spans:
+            given["delay"] = _span(spans)
+        unknown = set(given) - set(self._fields)
+        if unknown:
+            words = ", ".join([*_UNITS, *self._fields[1:], "name"])
+            raise ConfigError(f"{', '.join(sorted(unknown))}: no such option of a task; there are {words}")
+        options = self._replace(**given)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        for word in ("retries", "priority"):
+            value = getattr(self, word)
+            if isinstance(value, bool) or not isinstance(value, int) or (word == "retries" and value < 0):
+                raise ConfigError(
+                    f"{word} is {value!r}: give a whole number" + (", 0 or more" * (word == "retries"))
+                )
+        for word in ("backoff", "timeout", "expires", "result_ttl"):
+            value = getattr(self, word)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0
+            ):
+                raise ConfigError(f"{word} is {value!r}: give a number of seconds, 0 or more")
+        if self.unique not in (None, "args", "task"):
+            raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
+        if self.schedule is not None and not hasattr(self.schedule, "timestamp"):
+            raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
+
+
+_UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+
+
+def _span(spans: dict[str, Any]) -> int:
+    for unit, value in spans.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more")
+    return round(sum(value * _UNITS[unit] for unit, value in spans.items()) * SECOND)
+
+
+class Cron(NamedTuple):
+    """When a task runs by itself: the words that `autocron_web.crontab` reads."""
+
+    task: str
+    expression: str
+    order: str
+    zone: str | None
+    missed: str
+    catch_up: float
+
+
+class Task(Generic[P, R]):
+    """A function whose calls become jobs. Made by `delay`.
+
+    @autocron.delay(minutes=5)
+    def remind(user_id: int) -> None: ...
+
+    remind(7)                              # stores a job and returns its Result at once
+    remind.call(7)                         # runs the function here and now
+    remind.options(minutes=10).enqueue(7)  # other options for this call
+    """
+
+    def __init__(self, function: Callable[P, R], name: str, options: Options) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """Store a job; it is on disk when this returns. The same as `enqueue`."""
+        return _enqueue(self, self._options, args, kwargs)
+
+    enqueue = __call__
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """`enqueue` for event loops, which it never blocks, whoever holds the store."""
+        return await _aenqueue(self, self._options, args, kwargs)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, as if it had not been decorated."""
+        return self.function(*args, **kwargs)
+
+    def options(self, **options: Any) -> Call[P, R]:
+        """The same task with other options: those of `delay`, without `name`."""
+        return Call(self, self._options.changed(**options))
+
+    def enqueue_many(self, calls: Iterable[Any]) -> list[Result[R]]:
+        """Store many jobs in one commit. Each call is a tuple of arguments, or a dict of keywords.
+
+        send_mail.enqueue_many([("a@b.c", "hi"), {"address": "d@e.f", "text": "ho"}])
+        """
+        return _enqueue_many(self, self._options, calls)
+
+    def job(
+        self, options: Options, args: Sequence[Any], kwargs: dict[str, Any], *, kind: str = "call"
+    ) -> Job:
+        """The record of one call. Raises TypeError for wrong arguments and `NotStorable`."""
+        from . import codec
+
+        signature = self._signature
+        signature.bind(*args, **kwargs)
+        payload = codec.dump_call(tuple(args), kwargs, names=tuple(signature.parameters))
+        moment = now()
+        due = moment + options.delay
+        if options.schedule is not None:
+            due = max(moment, int(options.schedule.timestamp() * SECOND))
+        return Job(
+            id=new_id(),
+            task=self.name,
+            due=due,
+            created=moment,
+            kind=kind,
+            queue=options.queue,
+            priority=options.priority,
+            unique_key=self._unique_key(options.unique, payload),
+            expires=None if options.expires is None else due + int(options.expires * SECOND),
+            payload=payload,
+            meta=_meta(options),
+        )
+
+    @functools.cached_property
+    def _signature(self) -> Any:
+        import inspect
+
+        return inspect.signature(self.function)
+
+    def _unique_key(self, unique: str | None, payload: bytes) -> str | None:
+        if unique is None:
+            return None
+        if unique == "task":
+            return self.name
+        import hashlib
+
+        return f"{self.name}:{hashlib.sha256(payload).hexdigest()}"
+
+
+class Call(Generic[P, R]):
+    """A task with options of its own for the calls that are made through it. Made by `Task.options`."""
+
+    def __init__(self, task: Task[P, R], options: Options) -> None:
+        self._task = task
+        self._options = options
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """As `Task.enqueue`."""
+        return _enqueue(self._task, self._options, args, kwargs)
+
+    __call__ = enqueue
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """As `Task.aenqueue`."""
+        return await _aenqueue(self._task, self._options, args, kwargs)
+
+    def enqueue_many(self, calls: Iterable[Any]) -> list[Result[R]]:
+        """As `Task.enqueue_many`."""
+        return _enqueue_many(self._task, self._options, calls)
+
+
+def _meta(options: Options) -> dict[str, Any]:
+    """The options that the monitor needs, as far as they differ from the defaults."""
+    words = ("retries", "backoff", "timeout", "result_ttl")
+    return {
+        word: getattr(options, word)
+        for word in words
+        if getattr(options, word) != Options._field_defaults[word]
+    }
+
+
+def _enqueue(task: Task[..., R], options: Options, args: Sequence[Any], kwargs: dict[str, Any]) -> Result[R]:
+    from .engine import engine
+
+    return engine.enqueue([task.job(options, args, kwargs)])[0]
+
+
+async def _aenqueue(
+    task: Task[..., R], options: Options, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Result[R]:
+    import asyncio
+
+    from .engine import engine
+
+    job = task.job(options, args, kwargs)
+    return (await asyncio.to_thread(engine.enqueue, [job]))[0]
+
+
+def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Any]) -> list[Result[R]]:
+    from .engine import engine
+
+    jobs = []
+    for call in calls:
+        args, kwargs = ((), call) if isinstance(call, dict) else (call, {})
+        if not isinstance(args, (tuple, list)):
+            raise TypeError(
+                f"{call!r} is no call of {task.name}: give a tuple of arguments or a dict of keywords"
+            )
+        jobs.append(task.job(options, args, kwargs))
+    return engine.enqueue(jobs)
+
+
+# -- the decorators ----------------------------------------------------------------------------------------
+
+
+@overload
+def delay(function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+@overload
+def delay(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def delay(
+    *,
+    weeks: float = ...,
+    days: float = ...,
+    hours: float = ...,
+    minutes: float = ...,
+    seconds: float = ...,
+    schedule: datetime.datetime | None = ...,
+    retries: int = ...,
+    backoff: float = ...,
+    timeout: float | None = ...,
+    priority: int = ...,
+    queue: str = ...,
+    unique: str | None = ...,
+    expires: float | None = ...,
+    result_ttl: float | None = ...,
+    name: str | None = ...,
+) -> Decorator: ...
+def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    """Make a function a task: calling it stores a job, which a worker process runs.
+
+    Without arguments the job is due at once. With arguments:
+
+    weeks, days, hours, minutes, seconds: how long after the call the job is due; they add up.
+    schedule: a datetime at which it is due (a naive one is local time; one in the past is now).
+    retries: how often it is tried again after an exception; 0.
+    backoff: seconds before the first of these tries, doubled for each further one; 1.
+    timeout: seconds after which a running job is ended; none.
+    priority: higher runs first; 0.
+    queue: a word to group jobs by; "default".
+    unique: "args" or "task": while a job of this task (with these arguments) is waiting or running,
+        a call stores nothing and returns that job's Result.
+    expires: seconds after its due moment after which a job that has not begun is cancelled; none.
+    result_ttl: seconds that a done job is kept; 1800.
+    name: what jobs call the task; `module.function`. Jobs of an earlier name wait until a task has it.
+
+    Raises `TaskDefinitionError` for what a worker could not find again (a lambda, a function of an
+    interactive session), `ConfigError` for an option that cannot be.
+
+        @autocron.delay(minutes=5, retries=3)
+        def send_mail(address: str, text: str) -> int: ...
+    """
+    checked = Options().changed(**options)
+    if function is not None:
+        return _make_task(function, name, checked)
+    return lambda function: _make_task(function, name, checked)
+
+
+def cron(expression: str = "* * * * *", *, tz: str | None = None, order: str | None = None, unix: str | None = None,
+         missed: str = "once", catch_up: float = 3600.0) -> CronDecorator:  # fmt: skip
+    """Let a function without arguments run by itself, at the times of a crontab.
+
+    expression: `minutes hours dow months dom`, with Monday as 0. docs/cron.md is the contract.
+    unix: an expression in the order of crontab(5) instead: `minutes hours dom months dow`, Sunday is 0 or 7.
+    tz: the name of a time zone; the machine's.
+    missed: "once" (a run that was missed is made up for, within `catch_up` seconds) or "skip".
+
+    Raises `ConfigError` that names the field and what it can be.
+
+        @autocron.cron("30 2 * * *")
+        def clean_up() -> None: ...
+    """
+    from .crontab import Crontab
+
+    text, order = (unix, "unix") if unix is not None else (expression, order or "autocron")
+    Crontab.parse(text, order=order)  # type: ignore[arg-type]
+
+    def decorate(function: Callable[[], R]) -> Callable[[], R]:
+        task = _make_task(function, None, Options())
+        crons[task.name] = Cron(task.name, text, order, tz, missed, catch_up)
+        return function
+
+    return decorate
+
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Decorator(Protocol):
+        """What `delay(...)` with arguments returns."""
+
+        @overload
+        def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    class CronDecorator(Protocol):
+        """What `cron(...)` returns: the function stays as it is."""
+
+        def __call__(self, function: Callable[[], R], /) -> Callable[[], R]: ...
+
+
+def _make_task(function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
+    if not callable(function):
+        raise TaskDefinitionError(f"{function!r} cannot be a task: only a function can")
+    task: Task[..., Any] = Task(function, name or _name_of(function), options)
+    registry[task.name] = task
+    from .engine import engine
+
+    engine.registered(task)
+    return task
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """`module.function`, by which a worker finds the task."""
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", "")
+    if not module or not name or name.endswith("<lambda>"):
+        raise TaskDefinitionError(
+            f"{function!r} cannot be a task: a worker could not find it by a name. Write it as a function with `def`"
+        )
+    if module == "__main__":
+        module = main_name()
+        if module is None:
+            raise TaskDefinitionError(
+                f"{name} cannot be a task: it was typed in an interactive session, where no worker can find it."
+                " Write it into a file and import it from there"
+            )
+    return f"{module}.{name}".replace(".<locals>", "")
+
+
+def defining_modules() -> list[str]:
+    """The modules that have registered tasks, as a worker can import them; the main module is left out."""
+    modules = {task.function.__module__ for task in registry.values()}
+    return sorted(modules - {"__main__"})
+
+
+def defined_in_main() -> bool:
+    """Whether a task was defined in the main module, so that workers must execute it."""
+    return "__main__" in sys.modules and any(
+        task.function.__module__ == "__main__" for task in registry.values()
+    )

@@ -1,0 +1,150 @@
+"""The benchmark: autocron-web beside the sqlite3 module, the original autocron and Huey, in one run.
+
+    python benchmarks/bench.py [--quick] [--only NAME]… [--json FILE] [--folder FOLDER]
+
+What each column means stands in docs/benchmarks.md. Every phase is a process of its own, bounded in time;
+what it starts is ended with it. Linux only: it reads /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import peers
+import processes
+import report
+
+HERE = Path(__file__).resolve().parent
+
+#: What has to be importable for a peer.
+NEEDS = {"autocron-web": "autocron_web", "autocron-1.2.2": "autocron"}
+
+Options = dict[str, Any]
+FULL: Options = {"jobs": 5000, "samples": 400, "idle": 30.0, "limit": 60.0}
+QUICK: Options = {"jobs": 500, "samples": 50, "idle": 5.0, "limit": 20.0}
+
+
+class PhaseFailed(Exception):
+    """A phase ended with an error or took too long; the message is for the report."""
+
+
+def run_phase(name: str, phase: str, folder: Path, options: Options) -> dict[str, Any]:
+    """Run one phase in a process of its own, and end whatever it leaves running.
+
+    Raises `PhaseFailed` with the end of what it wrote.
+    """
+    mark = uuid.uuid4().hex
+    result_file, options_file, log_file = (folder / f"{phase}.{end}" for end in ("json", "options", "log"))
+    options_file.write_text(json.dumps(options))
+    paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        processes.ENVIRONMENT: mark,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    command = [
+        sys.executable,
+        str(HERE / "measure.py"),
+        name,
+        phase,
+        *map(str, (folder, result_file, options_file)),
+    ]
+    allowed = 5 * options["limit"] + options["idle"] + 60
+    with open(log_file, "wb") as log:
+        process = subprocess.Popen(
+            command, cwd=HERE, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            wait_for(process, result_file, allowed)
+        finally:
+            processes.end(mark)
+            process.wait()
+    if not result_file.exists():
+        tail = log_file.read_text(errors="replace").strip().splitlines()[-1:] or [
+            f"no result within {allowed:g} s"
+        ]
+        raise PhaseFailed(f"{phase}: {tail[0]}")
+    found: dict[str, Any] = json.loads(result_file.read_text())
+    return found
+
+
+def wait_for(process: subprocess.Popen[bytes], result_file: Path, seconds: float) -> None:
+    """Until the process has ended; one that has its result and does not end gets ten seconds more."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        if result_file.exists():
+            deadline = min(deadline, time.monotonic() + 10)
+        time.sleep(0.05)
+
+
+def measure(name: str, folder: Path, options: Options) -> dict[str, Any]:
+    """All phases of one peer; what failed stands under `failed`."""
+    result: dict[str, Any] = {"name": name}
+    phases = {"queue": ["fill", "drain"], "pool": ["live"]} if name != "raw" else {"raw": ["raw"]}
+    for part, steps in phases.items():
+        place = folder / name / part
+        place.mkdir(parents=True)
+        try:
+            for step in steps:
+                print(f"  {name}: {step}", file=sys.stderr, flush=True)
+                result |= run_phase(name, step, place, options)
+        except PhaseFailed as error:
+            result.setdefault("failed", []).append(str(error))
+    return result
+
+
+def missing(name: str) -> str | None:
+    """The module that a peer needs and that is not there, or None."""
+    module = NEEDS.get(name, "huey" if name.startswith("huey") else None)
+    return module if module and importlib.util.find_spec(module) is None else None
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the jobs: a look, not a result")
+    parser.add_argument(
+        "--only", action="append", choices=["raw", *peers.PEERS], help="measure this one (may be repeated)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")
+    parser.add_argument("--folder", type=Path, help="where the databases are made: a real disk, not memory")
+    for option, value in FULL.items():
+        parser.add_argument(
+            f"--{option}", type=type(value), help=f"default {value:g}, with --quick {QUICK[option]:g}"
+        )
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = arguments()
+    options = {**(QUICK if given.quick else FULL)}
+    options |= {option: value for option in FULL if (value := getattr(given, option)) is not None}
+    sys.path.insert(0, str(HERE.parent))  # autocron_web of this clone, installed or not
+    results = []
+    with tempfile.TemporaryDirectory(prefix="autocron-bench-", dir=given.folder) as folder:
+        machine = report.machine(Path(folder))
+        for name in ["raw", *peers.PEERS]:
+            if given.only and name not in given.only:
+                continue
+            if module := missing(name):
+                results.append({"name": name, "missing": module})
+            else:
+                results.append(measure(name, Path(folder), options))
+    document = {"machine": machine, "options": options, "results": results}
+    print(report.text(document))
+    if given.json:
+        given.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 1 if any("failed" in result for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

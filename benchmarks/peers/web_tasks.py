@@ -1,0 +1,11 @@
+"""The task of autocron-web."""
+
+from __future__ import annotations
+
+import autocron_web as autocron
+import stamps
+
+
+@autocron.delay
+def mark(index: int) -> None:
+    stamps.note(index)

@@ -1,0 +1,252 @@
+"""What all tests share: a home for stores, scripts in their own processes, and the guard against leftovers.
+
+Nothing of ours may be left when a test is over. Whatever a test starts inherits `AUTOCRON_TEST_SESSION`,
+so the guard finds it, and does not take another session's pool for this one's.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+#: The longest life of a pool after the last app process: a linger of 5 s, and the end of idle workers.
+GONE_WITHIN = 8.0
+
+_SESSION = uuid.uuid4().hex
+_POOL = re.compile(rb"autocron_web[./]pool")
+
+
+def wait_until(condition: Callable[[], object], timeout: float, what: str) -> None:
+    """Wait until `condition()` is true; fail the test with `what` if it is not after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {timeout:g} s in vain: {what}")
+        time.sleep(0.01)
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """Skip the test on a laptop, and fail it in CI, where everything is expected to be there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def need(tool: str) -> str:
+    """The path of a program, found beside this Python or on the PATH; without it, see `cannot_run`."""
+    beside = sysconfig.get_path("scripts")
+    found = shutil.which(tool, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+    return found or cannot_run(f"the program {tool!r} is not installed")
+
+
+# -- the guard ------------------------------------------------------------------------------------
+
+
+def pool_processes() -> dict[int, str]:
+    """The monitors and workers that this session's tests have started: pid and command line.
+
+    Read from /proc, so always empty where there is none (macOS).
+    """
+    mark = f"AUTOCRON_TEST_SESSION={_SESSION}".encode()
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            if _POOL.search(command) and mark in (process / "environ").read_bytes().split(b"\0"):
+                found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            pass  # it has ended, or belongs to somebody else
+    return found
+
+
+def end_leftovers(timeout: float) -> str | None:
+    """Wait until no pool is left, then kill what still lives, so that the next test starts clean.
+
+    The answer names what had to be killed, or is None.
+    """
+    deadline = time.monotonic() + timeout
+    while (left := pool_processes()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not left:
+        return None
+    while living := pool_processes():
+        for pid in living:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended in between
+        time.sleep(0.02)
+    names = "".join(f"\n  {pid}  {command}" for pid, command in left.items())
+    return f"{len(left)} of our processes still lived {timeout:g} s after the end:{names}"
+
+
+def pytest_configure() -> None:
+    for name in list(os.environ):  # what a developer has set for an app of theirs is not for the tests
+        if name.startswith("AUTOCRON_"):
+            del os.environ[name]
+    os.environ["AUTOCRON_TEST_SESSION"] = _SESSION
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if left := end_leftovers(GONE_WITHIN):
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter:
+            reporter.write_line(f"\nAfter the last test {left}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[list[Path]]:
+    """Fail a test that leaves a process of ours. The folders in the list are removed after that.
+
+    First of all fixtures, so that it looks last, when the others have ended what they began.
+    """
+    folders: list[Path] = []
+    yield folders
+    left = end_leftovers(GONE_WITHIN)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    if left:
+        pytest.fail(left, pytrace=False)
+
+
+# -- fixtures -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(nothing_left: list[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new `AUTOCRON_HOME`. Its path is short, because a socket's may have only 108 bytes (unix(7))."""
+    folder = Path(tempfile.mkdtemp(prefix="ac-", dir="/tmp"))
+    nothing_left.append(folder)
+    monkeypatch.setenv("AUTOCRON_HOME", str(folder))
+    return folder
+
+
+class Script:
+    """A Python script in a process of its own; what it writes goes to files, so that it never blocks."""
+
+    def __init__(self, file: Path, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        self._out = tempfile.TemporaryFile(dir=file.parent)  # noqa: SIM115 - closed by `close`
+        self._err = tempfile.TemporaryFile(dir=file.parent)  # noqa: SIM115 - as above
+        self.process = subprocess.Popen(
+            [sys.executable, str(file), *arguments],
+            cwd=file.parent, env=environment, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err,
+        )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def stdout(self) -> str:
+        """What it has written to its standard output so far."""
+        return _content(self._out.fileno())
+
+    @property
+    def stderr(self) -> str:
+        """What it has written to its standard error so far."""
+        return _content(self._err.fileno())
+
+    def wait_for(self, text: str, timeout: float = 20) -> None:
+        """Wait until `text` stands in its output; fail if it ends, or `timeout` seconds pass, without."""
+        deadline = time.monotonic() + timeout
+        while True:
+            ended = self.process.poll() is not None  # asked first: the output may still come in between
+            if text in self.stdout:
+                return
+            if ended or time.monotonic() > deadline:
+                pytest.fail(f"{text!r} is not in the output of the script.\n{self._report()}")
+            time.sleep(0.01)
+
+    def wait(self, timeout: float = 30) -> int:
+        """Wait for its end; the answer is its exit status, negative for a signal."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the script still runs after {timeout:g} s.\n{self._report()}")
+
+    def succeed(self, timeout: float = 30) -> str:
+        """Wait for its end and fail unless its exit status is 0; the answer is its output."""
+        if self.wait(timeout) != 0:
+            pytest.fail(self._report())
+        return self.stdout
+
+    def kill(self) -> None:
+        """SIGKILL, if it still runs, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def _report(self) -> str:
+        return f"status: {self.process.poll()}\nstdout: {self.stdout}\nstderr: {self.stderr}"
+
+    def close(self) -> None:
+        self.kill()
+        self._out.close()
+        self._err.close()
+
+
+def _content(descriptor: int) -> str:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+
+
+class RunScript(Protocol):
+    def __call__(
+        self, source: str | Path, *arguments: object, env: Mapping[str, str] | None = None, wait: bool = True
+    ) -> Script: ...
+
+
+@functools.cache
+def _installed() -> bool:
+    """Whether a script outside the checkout can import autocron_web."""
+    command = [sys.executable, "-P", "-c", "import autocron_web"]
+    return subprocess.run(command, cwd="/", stderr=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.fixture
+def run_script(tmp_path: Path, home: Path) -> Iterator[RunScript]:
+    """Run a Python script in a new process, and kill it at the end of the test if it still runs.
+
+    `run_script(source, *arguments, env={}, wait=True)` takes a file, or the text of a script, which is
+    written to `tmp_path/application.py` (the next one to `application2.py`). `env` is added to the
+    environment, in which `AUTOCRON_HOME` is `home`. With `wait` the script has ended and succeeded when
+    the call returns. The answer is a `Script`.
+    """
+    scripts: list[Script] = []
+
+    def run(
+        source: str | Path, *arguments: object, env: Mapping[str, str] | None = None, wait: bool = True
+    ) -> Script:
+        if isinstance(source, str):
+            file = tmp_path / f"application{len(scripts) + 1 if scripts else ''}.py"
+            file.write_text(source)
+        else:
+            file = source
+        environment = {**os.environ, **(env or {})}
+        if not _installed():
+            paths = [str(CHECKOUT), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        script = Script(file, tuple(map(str, arguments)), environment)
+        scripts.append(script)
+        if wait:
+            script.succeed()
+        return script
+
+    yield run
+    for script in scripts:
+        script.close()

@@ -1,0 +1,146 @@
+"""A small app in a process of its own, and a look at its pool from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from autocron_web.jobs import Job
+from autocron_web.store.sqlite import SqliteStore
+from conftest import RunScript, Script, pool_processes, wait_until
+
+#: What the app can do is named on its command line: `tell:a` calls `tell("a")`.
+APPLICATION = '''
+import os, signal, subprocess, sys, time
+
+import autocron_web as autocron
+
+LEDGER = os.environ["LEDGER"]
+
+
+def note(*words):
+    with open(LEDGER, "a") as file:
+        file.write(" ".join(map(str, words)) + "\\n")
+
+
+@autocron.delay
+def tell(word):
+    note("tell", word, os.getpid())
+
+
+@autocron.delay
+def hold(word):
+    """Run until the test makes the file `<ledger>.<word>`."""
+    note("begin", word, os.getpid())
+    while not os.path.exists(f"{LEDGER}.{word}"):
+        time.sleep(0.01)
+    note("end", word, os.getpid())
+
+
+@autocron.delay
+def vanish(word):
+    note("begin", word, os.getpid())
+    os._exit(0)
+
+
+@autocron.delay
+def parent(word):
+    child = subprocess.Popen(["sleep", "300"])
+    note("begin", word, child.pid)
+    child.wait()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    print("started", autocron.start("faults.db", workers=2), flush=True)
+    for call in sys.argv[1:]:
+        task, _, word = call.partition(":")
+        globals()[task](word)
+    print("called", flush=True)
+    signal.pause()
+'''
+
+
+class App:
+    """The app's process, its ledger, its store and its pool."""
+
+    def __init__(self, run_script: RunScript, folder: Path, home: Path) -> None:
+        self._run_script = run_script
+        self._ledger = folder / "ledger"
+        self._ledger.touch()
+        self.file = folder / "application.py"
+        self.file.write_text(APPLICATION)
+        self.store = SqliteStore(home / "faults.db")
+
+    def run(self, *calls: str) -> Script:
+        """Start an app process that makes these calls and then waits for its end."""
+        script = self._run_script(self.file, *calls, env={"LEDGER": str(self._ledger)}, wait=False)
+        script.wait_for("called")
+        return script
+
+    def release(self, word: str) -> None:
+        """Let `hold(word)` return."""
+        Path(f"{self._ledger}.{word}").touch()
+
+    def lines(self, start: str = "") -> list[list[str]]:
+        """The lines of the ledger that begin with these words, split."""
+        text = self._ledger.read_text().splitlines()
+        return [line.split() for line in text if line.startswith(start)]
+
+    def wait_for(self, start: str, count: int = 1, timeout: float = 15) -> list[list[str]]:
+        wait_until(lambda: len(self.lines(start)) >= count, timeout, f"{count} × {start!r} in {self.lines()}")
+        return self.lines(start)
+
+    def jobs(self) -> list[Job]:
+        return self.store.jobs()
+
+    def wait_for_states(self, *states: str, timeout: float = 15) -> list[Job]:
+        """Wait until the jobs are in these states, oldest first."""
+
+        def reached() -> bool:
+            return [job.state for job in reversed(self.jobs())] == list(states)
+
+        wait_until(reached, timeout, f"{states}: {[(job.task, job.state, job.error) for job in self.jobs()]}")
+        return self.jobs()[::-1]
+
+
+@pytest.fixture
+def app(run_script: RunScript, tmp_path: Path, home: Path) -> Iterator[App]:
+    app = App(run_script, tmp_path, home)
+    yield app
+    app.store.close()
+
+
+def pids(role: str) -> set[int]:
+    """The processes of this session's pools in this role: `monitor` or `worker`."""
+    return {pid for pid, command in pool_processes().items() if f"__main__.py {role} " in command}
+
+
+def wait_for_pool(monitors: int = 1, workers: int = 2, timeout: float = 10) -> tuple[set[int], set[int]]:
+    """Wait until there are so many; their pids."""
+
+    def complete() -> bool:
+        return (len(pids("monitor")), len(pids("worker"))) == (monitors, workers)
+
+    wait_until(complete, timeout, f"{monitors} monitor and {workers} workers, not {pool_processes()}")
+    return pids("monitor"), pids("worker")
+
+
+def seconds_until(condition: Callable[[], object], timeout: float, what: str) -> float:
+    """How long it took until the condition held."""
+    import time
+
+    began = time.monotonic()
+    wait_until(condition, timeout, what)
+    return time.monotonic() - began
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
