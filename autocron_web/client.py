@@ -81,7 +81,8 @@ class StoreClient:
         with self._link.watch(job.id, lambda: loop.call_soon_threadsafe(arrived.set)):
             pause = POLL_LEAST
             while True:
-                job = await asyncio.to_thread(self._store.get, job.id) or job
+                found = await asyncio.to_thread(self._store.get, job.id)
+                job = found or job
                 if job.state in FINISHED:
                     return job
                 pause = min(pause * 2, POLL_MOST)

@@ -62,12 +62,10 @@ def loads(data: bytes) -> Any:
 def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The `args` and `kwargs` that `dump_call` was given. Raises `NotStorable`, whatever the bytes are."""
     call = loads(data)
-    if (
-        type(call) is list
-        and [type(part) for part in call] == [list, dict]
-        and set(map(type, call[1])) <= {str}
-    ):
-        return tuple(call[0]), call[1]
+    if type(call) is list and len(call) == 2:
+        args, kwargs = call
+        if type(args) is list and type(kwargs) is dict and set(map(type, kwargs)) <= {str}:
+            return tuple(args), kwargs
     raise NotStorable("a stored call is damaged: it is not a list of arguments and a dict of named ones")
 
 

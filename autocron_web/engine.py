@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,15 @@ from .client import BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
 from .results import Result
-from .settings import checked_workers, database_path, main_name, mode
+from .settings import checked_workers, database_path, main_name, mode, warn
 
 if TYPE_CHECKING:
     from .link import Link
     from .tasks import Task
+
+
+#: When this process, or the one that it is a fork of, imported its code: the clock is the machine's.
+_BORN = time.monotonic_ns()
 
 
 class Engine:
@@ -67,7 +72,7 @@ class Engine:
             raise ConfigError(f"durability is {durability!r}: it can be 'full' or 'normal'")
         checked_workers(workers)
         if sys.platform == "win32":
-            _log("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
+            warn("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
             return False
         path = database_path(database)
         if self._path not in (None, path):
@@ -84,7 +89,7 @@ class Engine:
         except StoreError as error:
             if strict:
                 raise
-            _log(f"background tasks are off: {error}")
+            warn(f"background tasks are off: {error}")
             self._client = BrokenClient(error)  # type: ignore[assignment]
             return False
 
@@ -129,14 +134,15 @@ class Engine:
     def _hello(self) -> dict[str, Any]:
         """What the monitor must know: who this is, and how a worker loads the app."""
         from . import __version__, tasks
-        from .process import interpreter
+        from .process import interpreter, worker_environment
 
         return {
             "version": __version__,
+            "born": _BORN,
             "workers": self._workers,
             "load": {
                 "python": interpreter(),
-                "env": dict(os.environ),
+                "env": worker_environment(os.environ),
                 "path": [os.path.abspath(entry) for entry in sys.path],
                 "cwd": os.getcwd(),
                 "main": _main_module() if self._needs_main() else None,
@@ -217,12 +223,6 @@ def _main_module() -> dict[str, str] | None:
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     name = main_name()
     return {"file": os.path.abspath(file), "name": name} if file and name else None
-
-
-def _log(text: str) -> None:
-    import logging
-
-    logging.getLogger("autocron_web").error(text)
 
 
 #: The engine behind `autocron_web.start`, `delay` and all others. One application has one.

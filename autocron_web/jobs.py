@@ -85,7 +85,7 @@ def succeeded(
 def failed(job: Job, moment: int, error_type: str, error: str, output: str | None = None) -> Job:
     """The function raised: the job waits for its next try, or ends in `error`."""
     failures = job.meta.get("failures", 0) + 1
-    facts = {"error_type": error_type, "error": error[-MAX_TRACEBACK:], "output": output}
+    facts: dict[str, Any] = {"error_type": error_type, "error": error[-MAX_TRACEBACK:], "output": output}
     if failures > job.meta.get("retries", 0):
         return _finished(job, moment, state="error", **facts)
     pause = job.meta.get("backoff", 1.0) * 2 ** (failures - 1)
@@ -94,7 +94,7 @@ def failed(job: Job, moment: int, error_type: str, error: str, output: str | Non
 
 
 def crashed(job: Job, moment: int, how: str) -> Job:
-    """A living monitor saw the job's worker die by itself: the job waits again, `MAX_CRASHES` times at most."""
+    """A living monitor saw the worker die by itself: the job waits again, until the `MAX_CRASHES`th time."""
     crashes = job.crashes + 1
     if crashes < MAX_CRASHES:
         return job._replace(state="waiting", crashes=crashes, error_type="WorkerCrashed", error=how)
@@ -109,7 +109,7 @@ def crashed(job: Job, moment: int, how: str) -> Job:
 
 
 def interrupted(job: Job, moment: int) -> Job:
-    """The pool ended under the job, which is no fault of its own: it waits again, `MAX_ATTEMPTS` times at most."""
+    """The pool ended under the job, which is no fault of its own: it waits again, up to `MAX_ATTEMPTS`."""
     if job.attempt < MAX_ATTEMPTS:
         return job._replace(state="waiting")
     how = f"interrupted: the pool ended during each of its {job.attempt} attempts"

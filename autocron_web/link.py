@@ -22,6 +22,7 @@ from typing import Any
 
 from .pool.wire import Decoder, Frame, Kind, WireError, encode, short_address
 from .process import interpreter, open_pidfd, pool_command, start_time, worker_environment
+from .settings import warn
 
 ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
 RETRY = 0.01  # seconds between looks for the monitor that won the election
@@ -43,7 +44,7 @@ class _Own:
         self.again: float | None = 0.0  # seconds before another monitor may be started; None: never
         self.thread: threading.Thread | None = None
         self.stop_out, self.stop_in = os.pipe()
-        self.watchers: dict[str, list[Callable[[], None]]] = {}
+        self.watchers: dict[str, list[Callable[[], object]]] = {}
 
 
 _abandoned: list[_Own] = []  # kept, so that nothing in a child closes what it shares with its parent
@@ -91,7 +92,7 @@ class Link:
         return started
 
     def wake(self, due: int) -> None:
-        """Jobs were stored, the first of them due then. If it cannot be said now, the monitor looks by itself."""
+        """Jobs were stored, the first due then. If that cannot be said, the monitor looks by itself."""
         self._say(Frame(Kind.WAKE, 0, {"due": due}))
 
     def cancel(self, job_id: str) -> bool:
@@ -104,7 +105,7 @@ class Link:
             self._say(Frame(Kind.MODULES, 0, {"modules": names}))
 
     @contextmanager
-    def watch(self, job_id: str, callback: Callable[[], None] | None = None) -> Iterator[threading.Event]:
+    def watch(self, job_id: str, callback: Callable[[], object] | None = None) -> Iterator[threading.Event]:
         """While inside, the event is set (and the callback called) whenever the job may have changed."""
         own = self._own()
         event = threading.Event()
@@ -154,7 +155,7 @@ class Link:
             self._disconnect(own)
 
     def _say(self, frame: Frame, *, patient: bool = False) -> bool:
-        """Send a frame. While another thread links this process anew, only a patient caller waits for that."""
+        """Send a frame. While another thread links this process anew, only a patient caller waits."""
         own = self._own()
         if not own.lock.acquire(blocking=patient):
             return False
@@ -251,6 +252,10 @@ class Link:
                 pass_fds=(into,),
                 start_new_session=True,
             )
+        except OSError as error:
+            os.close(out)
+            warn(f"the pool cannot be started: {command[0]}: {error.strerror}")
+            return False
         finally:
             os.close(into)
         try:
@@ -258,8 +263,7 @@ class Link:
             return bool(readable and os.read(out, 1))
         finally:
             os.close(out)
-            # It forks and ends at once, so that the monitor is nobody's child here.
-            launcher.wait()
+            launcher.wait()  # it forks and ends at once, so that the monitor is nobody's child here
 
     def _disconnect(self, own: _Own) -> None:
         with own.lock:
@@ -289,7 +293,10 @@ class Link:
                 own.thread = threading.Thread(
                     target=self._run, args=(own,), name="autocron-link", daemon=True
                 )
-                own.thread.start()
+                try:
+                    own.thread.start()
+                except RuntimeError:  # no thread is to be had, or the interpreter is ending
+                    own.thread = None
 
     def _stop_thread(self, own: _Own) -> None:
         thread = own.thread

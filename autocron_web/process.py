@@ -87,6 +87,15 @@ def kill_group(group: int) -> None:
         pass
 
 
+def file_mark(path: str) -> list[int] | None:
+    """What changes when a file is written anew: its time and size; None if it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_mtime_ns, status.st_size]
+
+
 def describe_end(status: int) -> str:
     """A wait status in words."""
     code = os.waitstatus_to_exitcode(status)

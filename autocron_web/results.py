@@ -142,7 +142,7 @@ class Result(Generic[R]):
 
     @property
     def result(self) -> R | None:
-        """What the function returned; None while it has not, and where it could not be stored (see `reason`)."""
+        """What the function returned; None before, and where it could not be stored (see `reason`)."""
         job = self._read()
         return _value(job) if job.state == "done" else None
 
@@ -172,7 +172,8 @@ class Result(Generic[R]):
     def _outcome(self, timeout: float | None) -> R:
         job = self._job
         if job.state == "done":
-            return _value(job)
+            value: R = _value(job)
+            return value
         if job.state == "error":
             raise JobFailed(f"{job.task} failed: {job.error}")
         if job.state == "cancelled":

@@ -51,7 +51,7 @@ _RULES: tuple[Rule, ...] = (
 
 
 def _flask_reloads(process: Process) -> bool:
-    """Whether `flask run` has a reloader: with `--debug` or FLASK_DEBUG, unless switched (flask.cli.run_command)."""
+    """Whether `flask run` has a reloader: with `--debug` or FLASK_DEBUG, unless switched."""
     if "--no-reload" in process.argv:
         return False
     if "--reload" in process.argv or "--debug" in process.argv:

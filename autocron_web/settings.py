@@ -25,7 +25,7 @@ def mode() -> str:
 
 
 def home() -> str:
-    """The folder of relative database names: `AUTOCRON_HOME`, else systemd's `STATE_DIRECTORY`, else `~/.autocron`.
+    """The folder of relative names: `AUTOCRON_HOME`, else systemd's `STATE_DIRECTORY`, else `~/.autocron`.
 
     Where `HOME` belongs to somebody else (a server that was started by root and has dropped its
     rights), `~` is the home of the effective user in the password database.
@@ -48,7 +48,8 @@ def home() -> str:
             folder = pwd.getpwuid(os.geteuid()).pw_dir
         except KeyError:
             raise ConfigError(
-                f"the user {os.geteuid()} has no home for the database: give an absolute path, or set AUTOCRON_HOME"
+                f"the user {os.geteuid()} has no home for the database:"
+                " give an absolute path, or set AUTOCRON_HOME"
             ) from None
     return os.path.join(folder, ".autocron")
 
@@ -82,6 +83,13 @@ def database_path(database: str | os.PathLike[str]) -> str:
             f"the folder {os.path.dirname(path)} of the database {database!r} does not exist: make it first"
         )
     return path
+
+
+def warn(text: str) -> None:
+    """A sentence for the app's log: what does not work, and what to do."""
+    import logging
+
+    logging.getLogger("autocron_web").error(text)
 
 
 def checked_workers(workers: Any) -> int | None:
@@ -146,6 +154,7 @@ def default_database(app_id: str, spelled: str) -> str:
     """`<app_id>.db`, unless the name says nothing; then a sentence asks for the setting `spelled`."""
     if app_id in GENERIC_NAMES:
         raise ConfigError(
-            f"the application is called {app_id!r}, as many are: name its database with {spelled}, such as 'shop.db'"
+            f"the application is called {app_id!r}, as many are:"
+            f" name its database with {spelled}, such as 'shop.db'"
         )
     return f"{app_id}.db"

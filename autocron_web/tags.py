@@ -228,10 +228,10 @@ def _revived_enum(content: Any) -> Any:
 
 def _revived_dataclass(content: Any) -> Any:
     """Made without `__init__`, whose arguments and effects need not be those of the fields."""
-    from dataclasses import MISSING
-
     name, values = _list(content)
     cls = _registered(name)
+    from dataclasses import MISSING
+
     if gone := values.keys() - fields(cls).keys():
         raise NotStorable(f"a stored {name} has the field {min(gone)!r}, which the class no longer has")
     found = object.__new__(cls)

@@ -79,7 +79,8 @@ def _span(spans: dict[str, Any]) -> int:
     for unit, value in spans.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
             raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more")
-    return round(sum(value * _UNITS[unit] for unit, value in spans.items()) * SECOND)
+    seconds: float = sum(value * _UNITS[unit] for unit, value in spans.items())
+    return round(seconds * SECOND)
 
 
 class Cron(NamedTuple):
@@ -300,8 +301,14 @@ def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -
     return lambda function: _make_task(function, name, checked)
 
 
-def cron(expression: str = "* * * * *", *, tz: str | None = None, order: str | None = None, unix: str | None = None,
-         missed: str = "once", catch_up: float = 3600.0) -> CronDecorator:  # fmt: skip
+def cron(
+    expression: str = "* * * * *",
+    *,
+    unix: str | None = None,
+    tz: str | None = None,
+    missed: str = "once",
+    catch_up: float = 3600.0,
+) -> CronDecorator:
     """Let a function without arguments run by itself, at the times of a crontab.
 
     expression: `minutes hours dow months dom`, with Monday as 0. docs/cron.md is the contract.
@@ -316,7 +323,7 @@ def cron(expression: str = "* * * * *", *, tz: str | None = None, order: str | N
     """
     from .crontab import Crontab
 
-    text, order = (unix, "unix") if unix is not None else (expression, order or "autocron")
+    text, order = (expression, "autocron") if unix is None else (unix, "unix")
     Crontab.parse(text, order=order)  # type: ignore[arg-type]
 
     def decorate(function: Callable[[], R]) -> Callable[[], R]:
@@ -361,13 +368,14 @@ def _name_of(function: Callable[..., Any]) -> str:
     name = getattr(function, "__qualname__", "")
     if not module or not name or name.endswith("<lambda>"):
         raise TaskDefinitionError(
-            f"{function!r} cannot be a task: a worker could not find it by a name. Write it as a function with `def`"
+            f"{function!r} cannot be a task: a worker could not find it by a name."
+            " Write it as a function with `def`"
         )
     if module == "__main__":
         module = main_name()
         if module is None:
             raise TaskDefinitionError(
-                f"{name} cannot be a task: it was typed in an interactive session, where no worker can find it."
+                f"{name} cannot be a task: no worker can find what was typed in an interactive session."
                 " Write it into a file and import it from there"
             )
     return f"{module}.{name}".replace(".<locals>", "")

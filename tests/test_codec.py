@@ -1,7 +1,8 @@
-"""The contract of docs/payload.md: what is stored comes back exactly, and what cannot is refused with a way out."""
+"""The contract of docs/payload.md: a value comes back exactly as it went in, or is refused with a way out."""
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 import datetime as dt
@@ -11,7 +12,9 @@ import functools
 import io
 import json
 import math
+import operator
 import pathlib
+import re
 import sys
 import threading
 import zoneinfo
@@ -34,7 +37,7 @@ quick = settings(deadline=None, max_examples=300, suppress_health_check=[HealthC
 class Color(enum.Enum):
     RED = 1
     BLUE = "blue"
-    ROT = 1  # another name of RED
+    ROT = RED
 
 
 @codec.register
@@ -74,26 +77,29 @@ class Point:
 def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
-    if isinstance(a, enum.Enum):
-        return a is b
-    if dataclasses.is_dataclass(a):
-        return all(same(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a))
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, dict):
-        return same(list(a.items()), list(b.items()))
     if isinstance(a, (set, frozenset)):
         return len(a) == len(b) and all(any(same(x, y) for y in b) for x in a)
-    if isinstance(a, (dt.datetime, dt.time)):
-        naive = a.replace(tzinfo=None) == b.replace(tzinfo=None)
-        return naive and a.fold == b.fold and same(a.tzinfo, b.tzinfo)
-    if isinstance(a, dt.timezone):
-        return repr(a) == repr(b) and a.tzname(None) == b.tzname(None)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, (float, decimal.Decimal)):
+        return repr(a) == repr(b)  # nan, -0.0, all digits
     if isinstance(a, zoneinfo.ZoneInfo):
         return a is b  # ZoneInfo keeps one object for each name, and datetime's arithmetic needs that
-    if isinstance(a, pathlib.PurePath):
-        return a == b and str(a) == str(b)
-    return repr(a) == repr(b)  # float (nan, -0.0), Decimal (all digits), the rest
+    parts = parts_of(a)
+    return bool(a == b) if parts is None else same(parts, parts_of(b))
+
+
+def parts_of(value: Any) -> list[Any] | None:
+    """What makes up the value beyond its type, or None where equality is exact."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if dataclasses.is_dataclass(value):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)]
+    if isinstance(value, (dt.datetime, dt.time)):
+        return [value.replace(tzinfo=None).isoformat(), value.fold, value.tzinfo]
+    if isinstance(value, dt.timezone):
+        return [value.utcoffset(None), value.tzname(None), repr(value)]
+    return None
 
 
 def there_and_back(value: Any) -> Any:
@@ -105,8 +111,9 @@ def there_and_back(value: Any) -> Any:
 def test_the_comparer_sees_what_equality_does_not() -> None:
     different: list[tuple[Any, Any]] = [
         (1, True), (1, 1.0), (0.0, -0.0), ([1], (1,)), ({1}, frozenset({1})), (Level.LOW, 1), (Word.HI, "hi"),
-        ({"a": 1, "b": 2}, {"b": 2, "a": 1}), (decimal.Decimal("1.0"), decimal.Decimal("1.00")), ([[1]], [[True]]),
-        (dt.datetime(2026, 10, 25, 2, 30), dt.datetime(2026, 10, 25, 2, 30, fold=1)),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}), (decimal.Decimal("1.0"), decimal.Decimal("1.00")),
+        ([[1]], [[True]]),
+        (dt.datetime.fromisoformat("2026-10-25"), dt.datetime.fromisoformat("2026-10-25").replace(fold=1)),
         (dt.UTC, dt.timezone(dt.timedelta(0), "GMT")), (dt.UTC, zoneinfo.ZoneInfo("UTC")),
     ]  # fmt: skip
     assert not any(same(a, b) for a, b in different)
@@ -127,9 +134,7 @@ def with_fold(value: Any, fold: int) -> Any:
 TYPES: dict[str, st.SearchStrategy[Any]] = {
     "None": st.none(),
     "bool": st.booleans(),
-    "int": st.integers()
-    | st.integers(-(2**6000), 2**6000)
-    | st.sampled_from([2**1024, -(2**1024), 2**1024 - 1]),
+    "int": st.integers() | st.builds(operator.lshift, st.integers(), st.sampled_from([960, 1024, 20_000])),
     "float": st.floats(),
     "str": texts,
     "bytes": st.binary(),
@@ -227,15 +232,17 @@ def test_a_call_comes_back_exactly(args: tuple[Any, ...], kwargs: dict[str, Any]
         10**5000, -(10**5000), 2**1024, [2**70, -(2**70)], math.nan, math.inf, -math.inf, -0.0, 5e-324,
         "\0", "\ud800", "\ud83d\ude00", "😀", ["\udc00\0"], {"\ud800": 1}, "$5", '"$', {"a": '"$tuple"'},
         {"b": 1, "a": 2, "c": {"z": 0, "y": 1}}, {1: 2, "1": 3, None: 4, (1, 2): 5, 1.5: 6, b"k": 7},
-        {"$": 1}, {"$tuple": [1]}, {"$tuple": [1], "a": 2}, {"$dict": [["a", 1]]}, [{"$x": {"$y": [{"$z": ()}]}}],
+        {"$": 1}, {"$tuple": [1]}, {"$tuple": [1], "a": 2}, {"$dict": [["a", 1]]},
+        [{"$x": {"$y": [{"$z": ()}]}}],
         {(): {frozenset({(1, "a")}): Color.RED}}, [(), [], {}, set(), frozenset(), ""], {math.nan: math.nan},
-        dt.datetime.min, dt.datetime.max, dt.timedelta.min, dt.timedelta.max, dt.time.max,
+        *(dt.datetime.fromisoformat(text) for text in ("0001-01-01", "9999-12-31T23:59:59.999999")),
+        dt.timedelta.min, dt.timedelta.max, dt.time.max,
         dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
         dt.datetime(2026, 3, 29, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
         decimal.Decimal("1E+999999"), decimal.Decimal("sNaN123"), decimal.Decimal("0." + "1" * 9999),
-        pathlib.Path("/tmp/\udcff"), pathlib.PureWindowsPath("c:/a b/c.txt"), pathlib.PurePosixPath("//a/./b"),
+        pathlib.Path("/tmp/\udcff"), pathlib.PureWindowsPath("c:/a b/c"), pathlib.PurePosixPath("//a/./b"),
     ],
-    ids=lambda value: ascii(value)[:40] if not isinstance(value, int) else f"int of {value.bit_length()} bits",
+    ids=lambda value: f"{value:x}"[:40] if isinstance(value, int) else ascii(value)[:40],
 )  # fmt: skip
 def test_what_other_formats_change_comes_back_exactly(value: Any) -> None:
     assert same(there_and_back(value), value)
@@ -277,7 +284,8 @@ def test_identity_does_not_travel() -> None:
 @quick
 @given(st.lists(st.text() | st.integers() | st.tuples(st.text()), unique=True))
 def test_equal_sets_are_equal_bytes(members: list[Any]) -> None:
-    assert codec.dumps(set(members)) == codec.dumps(set(reversed(members)))
+    backwards = set().union(*([member] for member in reversed(members)))
+    assert codec.dumps(set(members)) == codec.dumps(backwards)
 
 
 @contract.holds('What JSON has no form for is an object with one key: `{"$tuple": [1, 2]}`.')
@@ -354,7 +362,7 @@ def test_what_cannot_be_registered() -> None:
         codec.register(Plain)
     with pytest.raises(NotStorable, match="Failure is a dataclass and a Exception"):
         codec.register(Failure)
-    with pytest.raises(NotStorable, match="inside a function.*move it out"):
+    with pytest.raises(NotStorable, match=r"inside a function.*move it out"):
 
         @codec.register
         class Inner(enum.Enum):
@@ -582,7 +590,7 @@ REFUSED: list[tuple[Any, str]] = [
     (Moment(2026, 1, 1), "pass a plain datetime.datetime"),
     (
         dt.datetime(2026, 1, 1, tzinfo=Zone()),
-        "x.tzinfo (test_codec.Zone) cannot be stored: use a zone of zoneinfo",
+        ".tzinfo (test_codec.Zone) cannot be stored: use a zone of zoneinfo",
     ),
     (numbers(), "(generator) cannot be stored: pass list(x)"),
     (range(3), "pass list(x)"),
@@ -612,7 +620,7 @@ def test_a_refusal_names_the_argument_and_a_way_out(value: Any, way_out: str) ->
     message = refusal(value)
     assert message.startswith("argument 'x'")
     assert way_out in message
-    inside = way_out.replace("x.", "rows[1]['a'].").replace("(x)", "(rows[1]['a'])")
+    inside = re.sub(r"\bx(?=[.)])", "rows[1]['a']", way_out)
     message = refusal(1, [2, {"a": value}])
     assert message.startswith("argument 'rows'[1]['a']")
     assert inside in message
@@ -637,7 +645,7 @@ def test_depth() -> None:
     loop: list[Any] = [1]
     loop.append({"a": (loop,)})
     assert refusal(loop).startswith("argument 'x' contains itself: pass")
-    for wrap in (lambda x: [x], lambda x: (x,), lambda x: {"a": x}, lambda x: {1: x}, Address):
+    for wrap in (lambda x: [x], lambda x: (x,), lambda x: {"a": x}, lambda x: {1: x}, lambda x: Point(x=x)):
         value: Any = 1
         for _ in range(100):
             value = wrap(value)
@@ -650,27 +658,22 @@ def test_depth() -> None:
 
 
 @contract.holds("The arguments of a call may take 1 MiB together.", "A result may take 1 MiB.")
-@pytest.mark.parametrize("fill", ["a", "é", b"a", ("a",)], ids=["ascii", "two bytes", "base64", "tagged"])
+@pytest.mark.parametrize("fill", ["a", "é", b"a", ("a",)], ids=["ascii", "utf-8", "base64", "tuple"])
 def test_size(fill: Any) -> None:
-    limit = 1 << 20
+    def takes(count: int) -> int:
+        return len(tags.to_json(tags.tagged(fill * count)).encode())
 
-    def size(count: int) -> int:
-        return len(codec.dumps(fill * count))
-
-    count = limit // 8
-    each = (size(count) - size(0)) / count
-    most = int((limit - size(0)) / each)
-    assert limit - 8 < size(most) <= limit
+    count = bisect.bisect_right(range(1 << 20), 1 << 20, key=takes) - 1  # the most that 1 MiB holds
+    assert same(there_and_back(fill * count), fill * count)
     with pytest.raises(
-        NotStorable, match=r"^the result takes 1,048,5\d\d bytes and the limit is 1,048,576: keep"
+        NotStorable, match=r"^the result takes 1,048,5[78]\d bytes and the limit is 1,048,576: keep"
     ):
-        codec.dumps(fill * (most + 4))
-    half = fill * (most // 2 - 20)
+        codec.dumps(fill * (count + 1))
+    half = fill * (count // 2 - 20)
     args, kwargs = codec.load_call(codec.dump_call((half,), {"b": half}))
-    assert args == (half,)
-    assert kwargs == {"b": half}
-    message = refusal(half, b=fill * (most // 2 + 4))
-    assert message.startswith("the arguments take 1,04")
+    assert same((args, kwargs), ((half,), {"b": half}))
+    message = refusal(half, b=half + fill * 60)
+    assert message.startswith("the arguments take 1,048,")
     assert message.endswith("keep the data in a file or a table, and pass its name")
 
 
@@ -690,8 +693,9 @@ def test_a_zone_without_a_key_and_a_path_without_a_text_are_refused() -> None:
 
 tag_names = st.sampled_from(sorted(tags._revivers) + sorted(tags._modules) + ["$", "$x", "a"])
 contents = st.sampled_from(
-    ["test_codec.Color", "test_codec.Right", "test_codec.Address", "RED", "Europe/Berlin", "Europe", "/etc/passwd",
-     "../../etc/passwd", "2026-01-01T00:00:00", "12:00", "0x10", "nan", "1e9999999999", "YQ==", "os.system", "\0"]
+    ["test_codec.Color", "test_codec.Right", "test_codec.Address", "RED", "Europe/Berlin", "Europe",
+     "/etc/passwd", "../../etc/passwd", "2026-01-01T00:00:00", "12:00", "0x10", "nan", "1e9999999999",
+     "YQ==", "os.system", "\0"]
 )  # fmt: skip
 hostile = st.recursive(
     contents | st.none() | st.booleans() | st.integers() | st.floats() | texts,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..jobs import Job, failed
-from ..process import describe_end, kill_group, pool_command, worker_environment
+from ..process import describe_end, file_mark, kill_group, pool_command
 from .dispatch import Dispatcher
 from .loop import Loop, Timer
 from .output import Output, Printer
@@ -36,7 +36,8 @@ class Worker:
         self.retiring = False
         self.job_id: str | None = None
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
-        self.modules: frozenset[str] = frozenset()
+        self.modules: frozenset[str] = frozenset()  # that have registered tasks
+        self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
         self._clock: Timer | None = None  # the timeout of its job
 
     def run(self, job: Job) -> None:
@@ -63,6 +64,10 @@ class Worker:
         except OSError:
             pass  # its death is on its way to the monitor
 
+    def is_stale(self) -> bool:
+        """Whether a file of the app has changed since the worker loaded it."""
+        return any(file_mark(path) != mark for path, mark in self.files.items())
+
     def stop_clock(self) -> None:
         if self._clock is not None:
             self._clock.cancel()
@@ -78,7 +83,8 @@ class Crew:
         self._printer = printer
         self._workers: dict[int, Worker] = {}  # by pid
         self._size = 0
-        self._load: dict[str, Any] | None = None  # how to load the app: the newest hello's word
+        self._load: dict[str, Any] | None = None  # how to load the app: the newest code's word
+        self._born = -1  # when the process began whose word that is
         self._failures = 0  # workers in a row that ended before they were ready
         self._trouble: str | None = None  # why workers cannot load the app
         self._respawn: Timer | None = None
@@ -94,10 +100,35 @@ class Crew:
 
     # -- what the monitor wants ----------------------------------------------------------------------
 
-    def load(self, load: dict[str, Any], size: int) -> None:
-        """From now on this many workers with this app. Running workers stay; new ones load the newest."""
-        self._load, self._size = load, size
-        for worker in list(self._workers.values())[size:]:
+    def is_newer(self, born: int) -> bool:
+        """Whether code that was imported then is newer than what the workers have loaded."""
+        return born > self._born
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter of the workers."""
+        return self._load["python"] if self._load else None
+
+    def load(self, load: dict[str, Any], size: int, born: int) -> None:
+        """An app process has said how to load the app; `born` is when it imported its own code.
+
+        Workers are replaced, each after its job, if that is newer code and differs from theirs: another
+        way of loading, or files that have changed since. A fork of an older process (a preloading
+        server's) has the older code, whatever the files say now, and changes nothing.
+        """
+        if self._load is not None and born < self._born:
+            return
+        before, self._load = self._load, load
+        if before is not None and born == self._born:
+            load["modules"] = sorted({*before["modules"], *load["modules"]})
+        elif before is not None:
+            other = {**before, "modules": ()} != {**load, "modules": ()}
+            for worker in list(self._workers.values()):
+                if other or worker.is_stale():
+                    self.retire(worker)
+            self.add_modules(load["modules"])
+        self._born, self._size = born, size
+        for worker in [worker for worker in self._workers.values() if not worker.retiring][size:]:
             self.retire(worker)
         self._fill()
 
@@ -107,7 +138,7 @@ class Crew:
         self._load["modules"] = sorted({*self._load["modules"], *modules})
         for worker in self._workers.values():
             missing = [name for name in modules if name not in worker.modules]
-            if worker.ready and missing:
+            if worker.ready and not worker.retiring and missing:
                 worker.send(Frame(Kind.LOAD, 0, {"modules": missing}))
 
     def retire(self, worker: Worker) -> None:
@@ -158,26 +189,34 @@ class Crew:
         ):
             return
         staying = sum(not worker.retiring for worker in self._workers.values())
-        for _ in range(self._size - staying):
-            self._spawn(self._load)
+        try:
+            for _ in range(self._size - staying):
+                self._spawn(self._load)
+        except OSError as error:  # no process or descriptor to be had
+            self._start_failed(f"could not be started ({error.strerror})")
         self.on_change(self.pids)
 
     def _spawn(self, load: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         output = Output(self._loop, self._printer)
-        stdout, stderr = output.worker_ends
-        process = subprocess.Popen(
-            pool_command(load["python"], "worker", str(theirs.fileno()), str(os.getpid())),
-            env=worker_environment(load["env"]),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=(theirs.fileno(),),
-            process_group=0,
-        )
-        theirs.close()
-        output.close_worker_ends()
+        try:
+            process = subprocess.Popen(
+                pool_command(load["python"], "worker", str(theirs.fileno()), str(os.getpid())),
+                env=load["env"],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output.worker_ends[0],
+                stderr=output.worker_ends[1],
+                pass_fds=(theirs.fileno(),),
+                process_group=0,
+            )
+        except OSError:
+            ours.close()
+            output.close()
+            raise
+        finally:
+            theirs.close()
+            output.close_worker_ends()
         worker = Worker(self._loop, process, Channel(ours), output)
         self._workers[worker.pid] = worker
         self._loop.watch(ours, lambda: self._hear(worker))
@@ -253,6 +292,7 @@ class Crew:
         self._trouble = None
         self._failures = 0
         worker.modules = frozenset(head["modules"])
+        worker.files = head["files"]
         self.on_ready(head)
         if not worker.ready:
             worker.ready = True
@@ -260,6 +300,7 @@ class Crew:
 
     def _finished(self, worker: Worker, frame: Frame) -> None:
         worker.stop_clock()
+        worker.files.update(frame.head.get("files", {}))
         self._dispatch.result(worker, frame.head, frame.blob, worker.output.take())
         if worker.retiring:
             self._dismiss(worker)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+import stat
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from ..errors import StoreError
 from ..jobs import Job
 from ..process import open_pidfd, start_time
 from .loop import Loop
@@ -16,7 +19,7 @@ from .output import Printer
 from .wire import Channel, Frame, Kind, WireError, short_address
 
 BACKLOG = 128
-MOST_LINKS = 4096
+MOST_LINKS = 1000
 LARGEST_BACKLOG = 1024 * 1024  # bytes that an app process may leave unread before its link is cut
 POLL = 1.0  # seconds between looks at a process of which there is no pidfd
 
@@ -36,13 +39,15 @@ class Peer:
 
 
 class Links:
-    """Counts the app processes, newest last. A process counts until it ends or leaves, not until its link breaks."""
+    """Counts the app processes. One counts until it ends or leaves, not until its connection breaks."""
 
     def __init__(self, loop: Loop, path: str, printer: Printer) -> None:
         self._loop = loop
         self._path = path
         self._printer = printer
         self._listener: socket.socket | None = None
+        # An app process needs four descriptors; one more than there are would make `accept` fail for ever.
+        self._most = min(MOST_LINKS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 5)
         self._open: set[Peer] = set()  # connections
         self._apps: list[Peer] = []  # those that count, in the order of their hellos
         self._watchers: dict[str, set[Peer]] = {}
@@ -58,8 +63,7 @@ class Links:
         """Take connections at the socket, which only this user can reach."""
         listener = socket.socket(socket.AF_UNIX)
         with short_address(self._path) as address:
-            with suppress(FileNotFoundError):
-                os.unlink(self._path)  # of a monitor that was killed: we hold the lock, so it is nobody's
+            self._remove_stale()
             before = os.umask(0o177)
             try:
                 listener.bind(address)
@@ -68,7 +72,21 @@ class Links:
         listener.listen(BACKLOG)
         listener.setblocking(False)
         self._listener = listener
+        self._inode = os.stat(self._path).st_ino
         self._loop.watch(listener, self._accept)
+
+    def _remove_stale(self) -> None:
+        """Remove the socket of a monitor that was killed: the lock is ours, so it is nobody's."""
+        try:
+            found = os.lstat(self._path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            raise StoreError(
+                f"{self._path} is in the way: a socket has to be there, and it is no socket of this user's."
+                " Move it away"
+            )
+        os.unlink(self._path)
 
     @property
     def count(self) -> int:
@@ -86,7 +104,8 @@ class Links:
             self._loop.unwatch(self._listener)
             self._listener.close()
             with suppress(FileNotFoundError):
-                os.unlink(self._path)
+                if os.stat(self._path).st_ino == self._inode:  # not that of a later monitor
+                    os.unlink(self._path)
         for peer in list(self._open):
             self._send(peer, Frame(Kind.BYE, 0, {"again": again}))
             self._disconnect(peer)
@@ -100,7 +119,7 @@ class Links:
         except OSError:
             return  # gone again, or no descriptor left: the next one may fare better
         pid, uid = _credentials(sock)
-        if uid not in (os.geteuid(), 0) or len(self._open) >= MOST_LINKS:
+        if uid not in (os.geteuid(), 0) or len(self._open) >= self._most:
             sock.close()
             return
         peer = Peer(Channel(sock, descriptors=3), pid)
@@ -169,7 +188,7 @@ class Links:
             self._loop.watch(peer.channel, lambda: self._hear(peer))
 
     def _disconnect(self, peer: Peer) -> None:
-        """The connection is gone; the process counts on if it lives (a fork or a `closerange` ends links too)."""
+        """The connection is gone; a process that lives still counts (a `closerange` ends links too)."""
         if not peer.connected:
             return
         peer.connected = False
@@ -181,6 +200,8 @@ class Links:
                 del self._watchers[job_id]
         self._loop.unwatch(peer.channel)
         peer.channel.close()
+        if peer.pidfd is None and peer.born is None:
+            self._forget_app(peer)  # neither pidfd nor /proc: then the connection is all that tells
 
     # -- app processes ---------------------------------------------------------------------------------
 

@@ -6,8 +6,11 @@ import importlib
 import importlib.util
 import os
 import sys
+import time
 import types
 from typing import Any
+
+from ..process import PACKAGE_ROOT, file_mark
 
 
 class LoadError(Exception):
@@ -43,6 +46,29 @@ def import_modules(names: list[str]) -> None:
         _import(name)
 
 
+_seen: set[str] = set()
+_BORN = time.time_ns()
+
+
+def app_files() -> dict[str, list[int]]:
+    """The files of the app that were imported since the last call, as they are now.
+
+    One that was written after this process began may have been so before or after its import: it is
+    said to be empty, so that it counts as changed.
+    """
+    if len(sys.modules) == len(_seen):
+        return {}
+    files = {}
+    prefixes = tuple({sys.prefix, sys.base_prefix, PACKAGE_ROOT + "/autocron_web"})
+    for name in sys.modules.keys() - _seen:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and not file.startswith(prefixes):
+            mark = file_mark(file) or [0, 0]
+            files[file] = mark if mark[0] < _BORN else [0, 0]
+    _seen.update(sys.modules)
+    return files
+
+
 def _load_by(module_name: str, loader: dict[str, Any]) -> None:
     """Import the module that makes the app object, and call its factory if it has one."""
     module = _import(module_name)
@@ -57,7 +83,7 @@ def _load_by(module_name: str, loader: dict[str, Any]) -> None:
     if "unrepeatable" in loader:
         raise LoadError(
             f"{module_name}.{factory} was called with arguments that a worker cannot be given"
-            f" ({', '.join(loader['unrepeatable'])}): give the server a function without arguments that calls it"
+            f" ({', '.join(loader['unrepeatable'])}): let the server call a function without arguments"
         )
     try:
         function(*loader["args"], **loader["kwargs"])

@@ -1,4 +1,4 @@
-"""`<database>.lock`: who is the monitor of this store on this machine, and which processes are its workers."""
+"""`<database>.lock`: who is the monitor of this store on this machine, and who are its workers."""
 
 from __future__ import annotations
 

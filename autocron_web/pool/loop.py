@@ -1,4 +1,4 @@
-"""The monitor's event loop: descriptors, timers and calls from the store thread. It blocks, it never polls."""
+"""The monitor's event loop: descriptors, timers, calls from the store thread. It blocks, it never polls."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Loop:
         return self._wake_in
 
     def watch(self, fd: Any, readable: Callback, writable: Callback | None = None) -> None:
-        """Call `readable` (and `writable`, if given) whenever the descriptor is; replaces an earlier watch."""
+        """Call `readable` (and `writable`) whenever the descriptor is; replaces an earlier watch."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
         try:
             self._selector.modify(fd, events, (readable, writable))

@@ -19,6 +19,7 @@ import signal
 import sys
 from typing import Any
 
+from .. import __version__
 from ..errors import AutocronError
 from ..jobs import MAX_ATTEMPTS, cancelled, interrupted, now
 from ..settings import DEFAULT_WORKERS
@@ -52,7 +53,12 @@ class Monitor:
         recovery = store.recover(OWNER, self._epoch, now(), MAX_ATTEMPTS)
         self._recovered = recovery.waiting + recovery.failed
         self._thread = StoreThread(
-            store, self.loop, on_change=lambda: self._dispatch.wake(), on_trouble=self._trouble
+            store,
+            self.loop,
+            is_mine=lambda: store.newest_epoch(OWNER) == self._epoch,
+            on_usurped=self._usurped,
+            on_change=lambda: self._dispatch.wake(),
+            on_trouble=self._trouble,
         )
         self._dispatch = Dispatcher(self.loop, self._thread, OWNER, self._epoch)
         self._crew = Crew(self.loop, self._dispatch, self._printer)
@@ -106,11 +112,19 @@ class Monitor:
     def _hello(self, hello: dict[str, Any]) -> str | None:
         if self._ended_by is not None:
             return self._ended_by
-        self._crew.load(hello["load"], hello["workers"] or DEFAULT_WORKERS)
+        load, born = hello["load"], hello["born"]
+        if self._is_other(hello["version"], load["python"]) and self._crew.is_newer(born):
+            self._end("the pool makes room for one with another interpreter or version", again=0.0)
+            return self._ended_by
+        self._crew.load(load, hello["workers"] or DEFAULT_WORKERS, born)
         if self._recovered:
             self._printer.say(f"{self._recovered} jobs of an earlier pool were interrupted")
             self._recovered = 0
         return None
+
+    def _is_other(self, version: str, python: str) -> bool:
+        """Whether such an app cannot be loaded by this monitor's kind of workers."""
+        return version != __version__ or self._crew.python not in (None, python)
 
     def _count(self, count: int, stop: bool) -> None:
         """The number of app processes has changed."""
@@ -142,6 +156,17 @@ class Monitor:
         if self._deadline is not None:
             self._deadline.cancel()
         self._dispatch.accept(True)
+
+    def _end(self, reason: str, *, again: float | None) -> None:
+        """Drain and end although app processes may live; they may start another one after `again` seconds."""
+        self._ended_by, self._again = reason, again
+        self._drain()
+
+    def _usurped(self) -> None:
+        """Another monitor has begun a later epoch, so whatever this one still did would be refused."""
+        self._printer.say("another monitor uses this store (was its lock file deleted?): this one ends")
+        self._end("another monitor uses this store", again=0.0)
+        self._close_crew()
 
     def _drain(self) -> None:
         """No more claims; running jobs have `DRAIN` seconds left."""
@@ -179,16 +204,13 @@ class Monitor:
         if self._ended_by is not None:
             self._close_crew()
             return
-        self._ended_by = "the pool was told to end"
-        self._again = LINGER
-        self._drain()
+        self._end("the pool was told to end", again=LINGER)
 
     def _trouble(self, text: str, fatal: bool) -> None:
         """The store cannot be used. If it is gone for good, so is the pool."""
         self._printer.say(text)
         if fatal and self._ended_by is None:
-            self._ended_by, self._again = text, None
-            self._drain()
+            self._end(text, again=None)
 
     # -- housekeeping -----------------------------------------------------------------------------------
 
@@ -215,7 +237,7 @@ def main(arguments: list[str]) -> None:
         store.open()
         monitor = Monitor(path, lock, store)
     except AutocronError as error:
-        print(f"autocron: the pool cannot start: {error}", file=sys.stderr)
+        sys.stderr.write(f"autocron: the pool cannot start: {error}\n")
         os._exit(1)
     monitor.loop.call_soon(lambda: _announce(ready))
     monitor.run()

@@ -26,9 +26,20 @@ class StoreThread:
     used, the whole batch is tried again until it can: nothing that was asked for is forgotten.
     """
 
-    def __init__(self, store: Store, loop: Loop, *, on_change: Callable[[], None], on_trouble: Callable[[str, bool], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        store: Store,
+        loop: Loop,
+        *,
+        is_mine: Callable[[], bool],
+        on_usurped: Callable[[], None],
+        on_change: Callable[[], None],
+        on_trouble: Callable[[str, bool], None],
+    ) -> None:
         self._store = store
         self._loop = loop
+        self._is_mine = is_mine  # no later monitor uses the store
+        self._on_usurped = on_usurped
         self._on_change = on_change  # somebody else has written to the store
         self._on_trouble = on_trouble  # what happened, and whether it is for good
         self._inbox: queue.SimpleQueue[tuple[Operation, Reply | None] | None] = queue.SimpleQueue()
@@ -100,10 +111,13 @@ class StoreThread:
         try:
             self._store.check()
             changed = self._store.changed()
+            mine = not changed or self._is_mine()
         except StoreError as error:
             self._tell(error)
             return
-        if changed:  # by a process whose wake-up did not arrive
+        if not mine:
+            self._loop.call_soon(self._on_usurped)
+        elif changed:  # by a process whose wake-up did not arrive
             self._loop.call_soon(self._on_change)
 
     def _tell(self, error: StoreError) -> None:

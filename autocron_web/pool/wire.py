@@ -157,7 +157,7 @@ class Channel:
 
 @contextmanager
 def short_address(path: str) -> Iterator[str]:
-    """A path by which the socket can be bound or connected although its own is longer than 107 bytes (unix(7))."""
+    """A path by which a socket can be reached although its own is longer than 107 bytes (unix(7))."""
     if len(os.fsencode(path)) < 108:
         yield path
         return

@@ -21,7 +21,7 @@ from ..engine import engine
 from ..jobs import FINISHED, Job
 from ..process import die_with_parent
 from ..tasks import crons, registry
-from .loader import LoadError, import_modules, load_app
+from .loader import LoadError, app_files, import_modules, load_app
 from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
 
 HIGH = 100  # tasks that close "all" descriptors often stop before it
@@ -167,6 +167,9 @@ def _run(frame: Frame) -> Frame:
     task = registry[head["task"]]
     outcome = execution.run(task.function, head["codec"], frame.blob)
     execution.flush_output()
+    files = app_files()
+    if files:
+        outcome.head["files"] = files  # the task has imported more of the app
     return Frame(Kind.RESULT, frame.id, outcome.head, outcome.result)
 
 
@@ -179,5 +182,6 @@ def _load(head: dict[str, Any]) -> Frame:
     except LoadError as error:
         return Frame(Kind.READY, 0, {"trouble": str(error)})
     modules = {task.function.__module__ for task in registry.values()}
+    files = app_files()
     known = {"tasks": sorted(registry), "crons": [list(cron) for cron in crons.values()]}
-    return Frame(Kind.READY, 0, {**known, "modules": sorted(modules)})
+    return Frame(Kind.READY, 0, {**known, "modules": sorted(modules), "files": files})

@@ -100,6 +100,10 @@ class Store(Protocol):
         """Begin the next epoch and make it `owner`'s: what carries an older one of this owner is refused."""
         ...
 
+    def newest_epoch(self, owner: str) -> int:
+        """The epoch that `owner` began last, 0 if none."""
+        ...
+
     def recover(self, owner: str, epoch: int, now: int, max_attempts: int) -> Recovery:
         """Let jobs wait again that run under an older epoch of `owner`, due as they were.
 

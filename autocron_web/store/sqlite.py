@@ -67,6 +67,8 @@ class SqliteStore:
     # -- the caller's side ---------------------------------------------------------------------
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        if not jobs:
+            return []
         own = self._file.own()
         if own.is_mine():
             with self._file.transaction() as connection:
@@ -154,6 +156,10 @@ class SqliteStore:
             epoch = int(connection.execute(sql.NEXT_EPOCH).fetchall()[0][0])
             connection.execute(sql.SET_META, (f"epoch:{owner}", str(epoch)))
         return epoch
+
+    def newest_epoch(self, owner: str) -> int:
+        found = self._file.read(sql.GET_META, (f"epoch:{owner}",))
+        return int(found[0][0]) if found else 0
 
     def recover(self, owner: str, epoch: int, now: int, max_attempts: int) -> Recovery:
         values = {

@@ -61,16 +61,16 @@ def make_file(path: str) -> None:
     folder = os.path.dirname(path)
     if os.path.isdir(path):
         raise StoreError(f"{path} is a folder. Give the name of a file in it.")
-    if not os.path.isdir(folder):
-        raise StoreError(
-            f"{path} cannot be made, since there is no folder {folder}. Make the folder, or correct its name."
-        )
     if os.path.islink(path) and not os.path.exists(path):
         raise StoreError(f"{path} is a link to a file that does not exist. Remove the link, or correct it.")
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR, 0o600))
     except FileExistsError:
         pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreError(
+            f"{path} cannot be made, since there is no folder {folder}. Make the folder, or correct its name."
+        ) from error
     except OSError as error:
         raise StoreError(
             f"{path} cannot be made by user {os.geteuid()}: {error.strerror}. Let this user write to the "

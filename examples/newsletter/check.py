@@ -56,12 +56,18 @@ class Demo:
 
     def printed(self, pattern: str, seconds: float) -> re.Match[str]:
         """Wait for a line in the terminal."""
-        return wait(
-            f"a line like {pattern!r} in the terminal",
-            lambda: next((found for line in self.lines if (found := re.search(pattern, line))), None),
-            seconds,
-            lambda: self.process.poll() is None,
-        )
+        what = f'a line like "{pattern}" in the terminal'
+
+        def look() -> re.Match[str] | None:
+            ended = self.process.poll() is not None  # asked first: its last lines may still come in
+            if ended:
+                self._reader.join(5)
+            found = next((found for line in self.lines if (found := re.search(pattern, line))), None)
+            if ended and found is None:
+                raise Failed(f"the demo ended by itself, without {what}")
+            return found
+
+        return wait(what, look, seconds)
 
     def ask(self, path: str, form: dict[str, str] | None = None) -> Any:
         """Open a page, or send a form; the JSON in the answer."""
@@ -123,16 +129,11 @@ def is_zombie(entry: Path) -> bool:
     return (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def wait(
-    what: str,
-    look: Callable[[], Found | None],
-    seconds: float,
-    going_on: Callable[[], bool] = lambda: True,
-) -> Found:
-    """Look until there is something; `Failed` after `seconds`, or as soon as it can no longer come."""
+def wait(what: str, look: Callable[[], Found | None], seconds: float) -> Found:
+    """Look until there is something; `Failed` after `seconds`."""
     deadline = time.monotonic() + seconds
     while (found := look()) is None:
-        if time.monotonic() > deadline or not going_on():
+        if time.monotonic() > deadline:
             raise Failed(f"waited for {what}, at most {seconds:g} s, and it did not come")
         time.sleep(0.1)
     return found
