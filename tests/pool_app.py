@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -74,9 +74,10 @@ class App:
         self.file.write_text(APPLICATION)
         self.store = SqliteStore(home / "faults.db")
 
-    def run(self, *calls: str) -> Script:
+    def run(self, *calls: str, env: Mapping[str, str] | None = None) -> Script:
         """Start an app process that makes these calls and then waits for its end."""
-        script = self._run_script(self.file, *calls, env={"LEDGER": str(self._ledger)}, wait=False)
+        environment = {"LEDGER": str(self._ledger), **(env or {})}
+        script = self._run_script(self.file, *calls, env=environment, wait=False)
         script.wait_for("called")
         return script
 
