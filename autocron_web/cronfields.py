@@ -65,7 +65,9 @@ def from_keyword(field: Field, value: object, word: str) -> Values:
     where = f"{word}={short(value)}"
     if value is None:
         return from_text(field, "*", where)
-    items = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)) else [value]
+    items = (
+        list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)) else [value]
+    )
     if not items:
         raise ConfigError(f"{word} is empty: leave it out to allow all of {field.range}")
     for item in items:

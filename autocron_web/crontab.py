@@ -52,7 +52,9 @@ class Crontab:
         # A day field that is not set says nothing; if both are set, either is enough.
         self._days_set = not (self.days.star and len(self.days.numbers) == 31)
         self._days_of_week_set = not (self.days_of_week.star and len(self.days_of_week.numbers) == 7)
-        if not self._days_of_week_set and self.days.numbers[0] > max(_LONGEST[n] for n in self.months.numbers):
+        if not self._days_of_week_set and self.days.numbers[0] > max(
+            _LONGEST[n] for n in self.months.numbers
+        ):
             months = fields.to_text(fields.MONTHS, Values(self.months.numbers), names=True)
             raise ConfigError(f"days: {self.days.numbers[0]} never comes in {months} in {where}")
         self._tz = tz
@@ -80,7 +82,9 @@ class Crontab:
             crontab = cls._read(expression, order, tz)
         except ConfigError as error:
             if order == "autocron" and cls._reads(expression, "unix"):
-                raise ConfigError(f"{error}; if it is in the order of crontab(5), write unix={expression!r}") from None
+                raise ConfigError(
+                    f"{error}; if it is in the order of crontab(5), write unix={expression!r}"
+                ) from None
             raise
         if order == "autocron" and (other := cls._reads(expression, "unix")):
             crontab.ambiguous = other.canonical != crontab.canonical
@@ -101,7 +105,9 @@ class Crontab:
             given[name] = (value, word)
         known = {field.word: field for field in _ORDERS["autocron"]}
         if unknown := set(given) - set(known):
-            raise ConfigError(f"{min(unknown)}: no such field of a cron; there are {', '.join(known)}, dow, dom")
+            raise ConfigError(
+                f"{min(unknown)}: no such field of a cron; there are {', '.join(known)}, dow, dom"
+            )
         values = {word: from_keyword(field, *given.get(word, (None, word))) for word, field in known.items()}
         return cls(values, tz, ", ".join(f"{word}={short(value)}" for value, word in given.values()))
 
@@ -111,7 +117,10 @@ class Crontab:
         if len(texts) != 5:
             words = " ".join(field.word for field in _ORDERS[order])
             raise ConfigError(f"{where} has {len(texts)} fields, and a crontab has five: {words}")
-        values = {field.word: from_text(field, text, where) for field, text in zip(_ORDERS[order], texts, strict=True)}
+        values = {
+            field.word: from_text(field, text, where)
+            for field, text in zip(_ORDERS[order], texts, strict=True)
+        }
         return cls(values, tz, where)
 
     @classmethod
@@ -132,7 +141,11 @@ class Crontab:
         days, days_of_week = self._day_texts()
         minutes = fields.to_text(fields.MINUTES, self.minutes)
         hours = fields.to_text(fields.HOURS, self.hours)
-        months = "*" if len(self.months.numbers) == 12 else fields.to_text(fields.MONTHS, Values(self.months.numbers))
+        months = (
+            "*"
+            if len(self.months.numbers) == 12
+            else fields.to_text(fields.MONTHS, Values(self.months.numbers))
+        )
         return f"{minutes} {hours} {days} {months} {days_of_week}"
 
     def _day_texts(self) -> tuple[str, str]:
@@ -203,5 +216,7 @@ class Crontab:
     def _for_cronsim(self) -> str:
         """With every step as a list: cronsim, like cron, reads the days `*/2` as *and* with the day of the week."""
         days = _list(self.days.numbers) if self._days_set else "*"
-        days_of_week = _list((n + 1) % 7 for n in self.days_of_week.numbers) if self._days_of_week_set else "*"
+        days_of_week = (
+            _list((n + 1) % 7 for n in self.days_of_week.numbers) if self._days_of_week_set else "*"
+        )
         return f"{_list(self.minutes.numbers)} {_list(self.hours.numbers)} {days} {_list(self.months.numbers)} {days_of_week}"

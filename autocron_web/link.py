@@ -37,6 +37,7 @@ class _Own:
         self.pid = os.getpid()
         self.lock = threading.RLock()  # guards `sock`, `thread` and writing
         self.sock: socket.socket | None = None
+        self.inode = 0  # of the socket: its descriptor may have been closed, and be somebody else's now
         self.decoder = Decoder()
         self.heard: deque[Frame] = deque()  # frames that arrived together with an awaited one
         self.greeted = False  # hello was said on this connection
@@ -165,10 +166,12 @@ class Link:
                     return False
                 assert own.sock is not None
                 try:
-                    own.sock.sendall(encode(frame))
-                    return True
+                    if _is_mine(own):
+                        own.sock.sendall(encode(frame))
+                        return True
                 except OSError:
-                    self._disconnect(own)
+                    pass
+                self._disconnect(own)
             return False
         finally:
             own.lock.release()
@@ -212,6 +215,7 @@ class Link:
             sock.close()
             return False
         own.sock, own.decoder, own.heard = sock, Decoder(), deque()
+        own.inode = os.fstat(sock.fileno()).st_ino
         return True
 
     def _greet(self, own: _Own, deadline: float) -> None:
@@ -268,7 +272,10 @@ class Link:
     def _disconnect(self, own: _Own) -> None:
         with own.lock:
             if own.sock is not None:
-                own.sock.close()
+                if _is_mine(own):
+                    own.sock.close()
+                else:
+                    own.sock.detach()
             own.sock, own.greeted = None, False
 
     @staticmethod
@@ -343,7 +350,8 @@ class Link:
 
     def _hear(self, own: _Own) -> None:
         sock = own.sock
-        if sock is None:
+        if sock is None or not _is_mine(own):
+            self._disconnect(own)
             return
         try:
             data = sock.recv(65536)
@@ -371,6 +379,14 @@ class Link:
         for notifies in list(own.watchers.values()):
             for notify in list(notifies):
                 notify()
+
+
+def _is_mine(own: _Own) -> bool:
+    """Whether the descriptor is still the link's: a daemon or a library may have closed all it found."""
+    try:
+        return own.sock is not None and os.fstat(own.sock.fileno()).st_ino == own.inode
+    except OSError:
+        return False
 
 
 def _is_open(fd: int) -> bool:

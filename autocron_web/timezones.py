@@ -60,7 +60,10 @@ def machine_zone(environ: Mapping[str, str] = os.environ, root: str = "/") -> st
     try:
         with open(os.path.join(root, "etc/timezone")) as file:
             name = file.read().strip()
-        with open(os.path.join(root, "usr/share/zoneinfo", name), "rb") as zone, open(localtime, "rb") as copy:
+        with (
+            open(os.path.join(root, "usr/share/zoneinfo", name), "rb") as zone,
+            open(localtime, "rb") as copy,
+        ):
             return name if zone.read() == copy.read() else None
     except (OSError, ValueError):
         return None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHORT = 0.005  # seconds: only of jobs this short more are claimed than there are idle workers
 AHEAD = 0.02  # seconds of work that may lie ready for one worker
 MOST = 200  # jobs that may lie ready
+COLLECT = 0.005  # seconds that outcomes of short jobs may be collected for one commit
 PATIENCE = 0.05  # seconds after which jobs that no worker could take are handed back
 LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it was set
 PROGRESS_PAUSE = 0.1  # seconds between writes of the progress of running jobs
@@ -54,6 +55,7 @@ class Dispatcher:
         self._handed = 0  # jobs handed over so far
         self._handed_before = 0  # as of the last look at the jobs that lie ready
         self._patience: Timer | None = None
+        self._collecting: Timer | None = None
         self._alarm: Timer | None = None
         self._known: frozenset[str] = frozenset()
         self.on_idle: Callable[[], None] = lambda: None  # no job runs, and all outcomes are written
@@ -155,12 +157,14 @@ class Dispatcher:
 
     # -- the way of a job ----------------------------------------------------------------------------
 
-    def _visit(self) -> None:
+    def _visit(self, *, collect: bool = True) -> None:
         """Settle what has ended, and claim what somebody could run: one commit."""
         if self._visiting:
             return
         limit = self._appetite()
         outcomes = self._outcomes
+        if collect and outcomes and not limit and self._can_collect():
+            return
         if not limit and not outcomes:
             if not self._running:
                 self.on_idle()
@@ -185,6 +189,21 @@ class Dispatcher:
             self._visit()
 
         self._store.ask(visit, visited)
+
+    def _can_collect(self) -> bool:
+        """While short jobs lie ready for the workers, their outcomes wait a moment for the next ones.
+
+        A commit costs as much as dozens of them.
+        """
+        if not self._ready or len(self._outcomes) >= MOST:
+            return False
+        if self._collecting is None:
+            self._collecting = self._loop.after(COLLECT, self._stop_collecting)
+        return True
+
+    def _stop_collecting(self) -> None:
+        self._collecting = None
+        self._visit(collect=False)
 
     def _appetite(self) -> int:
         """How many jobs to claim: one for each idle worker, and more if jobs last milliseconds."""

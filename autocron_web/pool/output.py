@@ -65,12 +65,14 @@ class Output:
         self._printer = printer
         self._tail = bytearray()
         self._ends: list[int] = []
+        self._poll = select.poll()
         self.worker_ends: tuple[int, int]
         ends = []
         for stream in (0, 1):
             out, into = os.pipe()
             os.set_blocking(out, False)
             self._ends.append(out)
+            self._poll.register(out, select.POLLIN)
             ends.append(into)
             loop.watch(out, lambda stream=stream: self._drain(stream))  # type: ignore[misc]
         self.worker_ends = (ends[0], ends[1])
@@ -82,11 +84,13 @@ class Output:
 
     def take(self) -> str | None:
         """What was printed since the last call: the tail, at most `TAIL` bytes of it."""
-        for stream in (0, 1):
-            self._drain(stream)
+        for fd, _ in self._poll.poll(0):  # one call instead of two, as nearly all tasks print nothing
+            self._drain(self._ends.index(fd))
+        if not self._tail:
+            return None
         text = self._tail.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
         self._tail.clear()
-        return text or None
+        return text
 
     def close(self) -> None:
         for stream, fd in enumerate(self._ends):

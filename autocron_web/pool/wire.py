@@ -56,8 +56,12 @@ class WireError(Exception):
     """The other side does not speak this protocol, or a frame is too large."""
 
 
+# `json.dumps` with separators makes an encoder for every call, which costs more than its work here.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def encode(frame: Frame) -> bytes:
-    head = json.dumps(frame.head, separators=(",", ":")).encode() if frame.head else b""
+    head = _to_json(frame.head).encode() if frame.head else b""
     if len(head) + len(frame.blob) > LIMIT:
         raise WireError(f"a frame of {len(head) + len(frame.blob)} bytes is over the limit of {LIMIT}")
     return HEADER.pack(PROTOCOL, frame.kind, frame.id, len(head), len(frame.blob)) + head + frame.blob

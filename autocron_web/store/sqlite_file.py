@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,9 @@ class Own:
 #: What this process inherited by a fork. Kept, because closing it would disturb those whose it is.
 _INHERITED: list[Own] = []
 
+#: The files of this process, for the hooks at the end of this module.
+_FILES: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
+
 
 class SqliteFile:
     """Transactions on a file, one at a time in a process, and reads beside them.
@@ -72,6 +76,7 @@ class SqliteFile:
         self._owned: dict[int, Own] = {}  # by pid
         self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened
         self._gone: str | None = None
+        _FILES.add(self)
 
     def own(self) -> Own:
         """This process's own part, made at its first use; what was inherited is put aside unclosed.
@@ -123,6 +128,21 @@ class SqliteFile:
                 f"{self.path} was {self._gone} while it was in use, and nothing is written to it any more. "
                 "Put the file back if there is one, and restart the application."
             )
+
+    def release_for_fork(self) -> None:
+        """Close the connections, when no thread is using them; the next calls open them again."""
+        own = self.own()
+        own.write_lock.acquire()
+        own.read_lock.acquire()
+        if not own.is_mine():
+            own.close_writer()
+            own.close_reader()
+
+    def resume_after_fork(self) -> None:
+        """Let the parent's threads go on. The child has an `Own` of its own, whose locks are free."""
+        own = self.own()
+        own.read_lock.release()
+        own.write_lock.release()
 
     # -- use ----------------------------------------------------------------------------------
 
@@ -252,6 +272,32 @@ class SqliteFile:
 
     def _explained(self, error: sqlite3.Error) -> StoreError:
         return explain(error, self.path, self._busy_timeout)
+
+
+# Opening a connection of its own is not enough for a child: SQLite keeps what it knows of a file's locks
+# in one place per process, so an inherited open connection makes it believe that the child has locks
+# that it has not (fcntl(2): a child inherits none), and its commits can get lost. So a connection is
+# closed before `os.fork()`, which is what https://sqlite.org/howtocorrupt.html, section 2.6, asks for.
+# Forks that do not run these hooks are those of servers written in C, such as uWSGI's. There only `Own`
+# helps, and that the master, which lives as long as its workers do, has the locks.
+
+
+_HELD: dict[int, list[SqliteFile]] = {}  # by the thread that forks
+
+
+def _before_fork() -> None:
+    _HELD[threading.get_ident()] = files = list(_FILES)
+    for file in files:
+        file.release_for_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for file in _HELD.pop(threading.get_ident()):
+        file.resume_after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
 
 
 def _data_version(connection: sqlite3.Connection) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import select
@@ -49,13 +50,16 @@ class SqlitePlace:
 
 
 class Child:
-    """A fork of this process that calls a function, with what it has inherited, and ends."""
+    """A fork of this process that calls a function, with what it has inherited, and ends.
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    With `hooks=False` Python does not notice the fork, as in the workers of uWSGI.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, hooks: bool = True) -> None:
         self._reader, writer = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: "may lead to deadlocks": we test that
-            self.pid = os.fork()
+            self.pid = os.fork() if hooks else ctypes.PyDLL(None).fork()
         if self.pid:
             os.close(writer)
             return

@@ -1,0 +1,8 @@
+"""The same app for ASGI servers."""
+
+from __future__ import annotations
+
+from a2wsgi import WSGIMiddleware
+from shop import app
+
+application = WSGIMiddleware(app)

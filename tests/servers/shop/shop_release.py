@@ -1,0 +1,3 @@
+"""What a deploy changes: the tests write this file anew."""
+
+RELEASE = "first"

@@ -1,0 +1,137 @@
+"""Every server with the same app: one pool, each job once, new code after a reload, nothing left at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+from server_site import FORK_WARNING, Site
+from server_table import SERVERS, Server, argv
+
+from conftest import cannot_run
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not Path("/proc").exists(), reason="processes are counted in /proc"),
+    pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name.replace(" ", "_")),
+]
+
+JOBS = 60
+LINGER, DRAIN = 5.0, 10.0
+SLACK = 1.0  # seconds: promised beyond linger and drain
+PROMPT = 1.0  # seconds that a server may take longer to end than without us, on a busy machine
+
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+
+Note = Callable[[str, object], None]
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+def make_site(nothing_left: list[Path]) -> Iterator[MakeSite]:
+    """`make_site(server, **environment)`: a site that is not started yet, and is killed after the test."""
+    sites: list[Site] = []
+
+    def make(server: Server, **environment: str) -> Site:
+        if server.user and os.geteuid() != 0:
+            cannot_run("only root can start a server that drops its rights")
+        site = Site(partial(argv, server), {**dict(server.environment), **environment}, server.user)
+        sites.append(site)
+        return site
+
+    yield make
+    for site in sites:
+        site.close()
+
+
+def nothing_odd(site: Site) -> None:
+    """Neither tracebacks of ours in the server's output, nor forks of a process with threads of ours."""
+    for words in ("Traceback", FORK_WARNING):
+        assert words not in site.log, site.log
+
+
+def test_each_job_runs_once_in_one_pool(server: Server, make_site: MakeSite, record_property: Note) -> None:
+    site = make_site(server)
+    site.start()
+    pool = site.wait_for_pool()
+    words = [f"w{number}" for number in range(JOBS)]
+    with ThreadPoolExecutor(6) as threads:
+        callers = set(threads.map(lambda word: site.post(f"/tell/{word}"), words))
+    site.wait_for("tell", JOBS)
+    site.wait(lambda: all(job.state == "done" for job in site.jobs()), 10, "the end of all jobs")
+    assert sorted(line[1] for line in site.lines("tell")) == sorted(words)
+    assert {job.attempt for job in site.jobs()} == {1}
+    assert site.pool() == pool
+    assert len(callers) >= (JOBS // 5 if server.recycles else 1)
+    nothing_odd(site)
+    record_property("jobs", f"{JOBS} of {JOBS}")
+    record_property("pool", f"{len(pool[0])} + {len(pool[1])}")
+
+
+def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
+    server: Server, make_site: MakeSite, record_property: Note
+) -> None:
+    site = make_site(server)
+    site.start()
+    monitors, workers = site.wait_for_pool()
+    site.post("/hold/a")
+    site.wait_for("begin a first")
+    site.deploy("second")
+    began = time.monotonic()
+    server.reload(site)
+    site.wait_for_release("second")
+    site.post("/tell/b")
+    site.wait_for("tell b second")
+    seconds = time.monotonic() - began
+    site.release("a")
+    site.wait_for("end a first")
+    assert len(site.lines("begin a")) == 1
+    site.wait(lambda: not set(site.pool()[1]) & set(workers), 10, "the end of the workers with the old code")
+    assert site.wait_for_pool()[0] == monitors
+    assert {(job.state, job.attempt) for job in site.jobs()} == {("done", 1)}
+    nothing_odd(site)
+    record_property("reload", f"{server.reload_words}: {seconds:.1f} s")
+
+
+def test_nothing_is_left_when_the_server_has_ended(
+    server: Server, make_site: MakeSite, record_property: Note
+) -> None:
+    sites = {ending: make_site(server) for ending in ENDINGS}
+    without = make_site(server, AUTOCRON_MODE="off")
+    for site in (without, *sites.values()):
+        site.start()
+    for site in sites.values():
+        site.wait_for_pool()
+        site.post("/hold/a")
+        site.wait_for("begin a first")
+    exits = {"without": seconds_to_exit(without, signal.SIGTERM)}
+    ends = {}
+    for ending, site in sites.items():
+        ends[ending] = time.monotonic()
+        exits[ending.name] = seconds_to_exit(site, ending)
+        site.release("a")
+    for ending, site in sites.items():
+        left = LINGER + DRAIN + SLACK - (time.monotonic() - ends[ending])
+        site.wait(lambda site=site: not site.processes(), left, f"the end of the pool after {ending.name}")
+        ends[ending] = time.monotonic() - ends[ending]
+        assert len(site.lines("end a")) == 1
+        assert {(job.state, job.attempt) for job in site.jobs()} == {("done", 1)}
+        nothing_odd(site)
+        record_property(ending.name, f"{ends[ending]:.1f} s")
+    assert exits["SIGTERM"] < exits["without"] + PROMPT
+    record_property("exit", f"{exits['SIGTERM']:.1f} s, without {exits['without']:.1f} s")
+
+
+def seconds_to_exit(site: Site, ending: signal.Signals) -> float:
+    """End the server; how long its processes took."""
+    began = time.monotonic()
+    site.signal(ending)
+    site.wait_for_exit()
+    return time.monotonic() - began
