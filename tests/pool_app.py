@@ -53,7 +53,7 @@ def parent(word):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(not autocron.stop(10)))
     print("started", autocron.start("faults.db", workers=2), flush=True)
     for call in sys.argv[1:]:
         task, _, word = call.partition(":")
@@ -73,13 +73,25 @@ class App:
         self.file = folder / "application.py"
         self.file.write_text(APPLICATION)
         self.store = SqliteStore(home / "faults.db")
+        self._scripts: list[Script] = []
 
     def run(self, *calls: str, env: Mapping[str, str] | None = None) -> Script:
         """Start an app process that makes these calls and then waits for its end."""
         environment = {"LEDGER": str(self._ledger), **(env or {})}
         script = self._run_script(self.file, *calls, env=environment, wait=False)
         script.wait_for("called")
+        self._scripts.append(script)
         return script
+
+    def close(self) -> None:
+        """End what still runs, without the linger that follows a kill."""
+        for line in self.lines("begin"):
+            self.release(line[1])
+        for script in self._scripts:
+            script.process.terminate()
+        for script in self._scripts:
+            script.process.wait(15)
+        self.store.close()
 
     def release(self, word: str) -> None:
         """Let `hold(word)` return."""
@@ -111,7 +123,7 @@ class App:
 def app(run_script: RunScript, tmp_path: Path, home: Path) -> Iterator[App]:
     app = App(run_script, tmp_path, home)
     yield app
-    app.store.close()
+    app.close()
 
 
 def pids(role: str) -> set[int]:

@@ -205,12 +205,13 @@ class SqliteStore:
 
     def see_cron(self, name: str, schedule: str, zone: str, now: int) -> int:
         with self._file.transaction() as connection:
-            connection.execute(sql.SEE_CRON, (name, schedule, zone, now))
+            values = {"name": name, "schedule": schedule, "zone": zone, "now": now}
+            connection.execute(sql.SEE_CRON, values)
             return int(connection.execute(sql.LAST_SLOT, (name,)).fetchone()[0])
 
     def take_slot(self, name: str, slot: int, job: Job | None) -> bool:
         with self._file.transaction() as connection:
-            taken = connection.execute(sql.TAKE_SLOT, (name, slot)).rowcount == 1
+            taken = connection.execute(sql.TAKE_SLOT, {"name": name, "slot": slot}).rowcount == 1
             if taken and job is not None:
                 _insert(connection, [job])
         return taken
@@ -274,5 +275,6 @@ def _insert(connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[str]:
         if connection.execute(sql.INSERT, row_of(job)).rowcount:
             ids.append(job.id)
         else:
-            ids.append(connection.execute(sql.FIND_EXISTING, (job.id, job.unique_key)).fetchone()[0])
+            sought = {"id": job.id, "key": job.unique_key}
+            ids.append(connection.execute(sql.FIND_EXISTING, sought).fetchone()[0])
     return ids

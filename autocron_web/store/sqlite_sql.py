@@ -121,8 +121,8 @@ INSERT = f"""
 # Which job stands in the way of one that was not added: itself, else the one with its key.
 FIND_EXISTING = """
     SELECT id FROM autocron_job
-    WHERE id = ?1 OR (unique_key = ?2 AND unique_key IS NOT NULL AND state IN ('waiting', 'running'))
-    ORDER BY id <> ?1 LIMIT 1"""
+    WHERE id = :id OR (unique_key = :key AND unique_key IS NOT NULL AND state IN ('waiting', 'running'))
+    ORDER BY id <> :id LIMIT 1"""
 # A result asks for its job.
 GET = f"SELECT {COLUMNS} FROM autocron_job WHERE id = ?"
 # For the status: counted in an index, never in the table.
@@ -217,14 +217,14 @@ PURGE_FINISHED = f"""
 
 # A schedule that is new, or means something else than before, has no missed slots.
 SEE_CRON = """
-    INSERT INTO autocron_cron (name, schedule, zone, created, last_slot) VALUES (?1, ?2, ?3, ?4, ?4)
+    INSERT INTO autocron_cron (name, schedule, zone, created, last_slot) VALUES (:name, :schedule, :zone, :now, :now)
     ON CONFLICT (name) DO UPDATE
     SET schedule = excluded.schedule, zone = excluded.zone, last_slot = excluded.last_slot
     WHERE schedule <> excluded.schedule OR zone <> excluded.zone"""
 # Where the next slot is looked for from.
 LAST_SLOT = "SELECT last_slot FROM autocron_cron WHERE name = ?"
 # Whoever moves it forward has the slot: the row decides, not who is alive.
-TAKE_SLOT = "UPDATE autocron_cron SET last_slot = ?2 WHERE name = ?1 AND last_slot < ?2"
+TAKE_SLOT = "UPDATE autocron_cron SET last_slot = :slot WHERE name = :name AND last_slot < :slot"
 
 # What the store knows about itself: its schema, its application, its epochs.
 GET_META = "SELECT value FROM autocron_meta WHERE key = ?"

@@ -11,6 +11,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -72,10 +74,11 @@ class Site:
         self._environment = {
             **os.environ,
             "AUTOCRON_HOME": str(self.home),
+            "HOME": str(self.folder),  # where gunicorn puts its control socket
             "LEDGER": str(self._ledger),
             "PORT": str(self.port),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONPATH": os.pathsep.join([str(CHECKOUT), sysconfig.get_path("purelib")]),
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": f"always:{FORK_WARNING}",
             **environment,
@@ -246,6 +249,19 @@ def _processes(mark: bytes) -> Iterator[Process]:
             continue  # it has ended in between
         if state not in "ZX":
             yield Process(int(folder.name), int(group), command.strip())
+
+
+def python_of(user: str) -> str | None:
+    """A Python of this version that the user can run: this one, else the system's, else None."""
+    owner = pwd.getpwnam(user)
+    for python in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
+        command = [python, "-c", "import encodings, json"]
+        try:
+            if not subprocess.run(command, user=owner.pw_uid, cwd="/", stderr=subprocess.DEVNULL).returncode:
+                return python
+        except OSError:
+            pass  # it lies in a folder of somebody else's
+    return None
 
 
 def _give_to(user: str, folder: Path) -> None:

@@ -9,7 +9,9 @@ import sysconfig
 from collections.abc import Callable
 from typing import NamedTuple
 
-from server_site import Site
+from server_site import Site, python_of
+
+from conftest import cannot_run
 
 Reload = Callable[[Site], None]
 
@@ -21,6 +23,7 @@ class Server(NamedTuple):
     processes: how many processes serve the app.
     reload: what is done after the code has changed, and in words; None where no reload is needed or known.
     recycles: whether its processes are replaced all the time.
+    user: whom it becomes, if it is started by root.
     """
 
     name: str
@@ -87,5 +90,8 @@ SERVERS = (
 
 def argv(server: Server, **values: object) -> list[str]:
     """The command line, with the program of the environment that runs the tests."""
-    words = [word.format(**values) for word in server.command.split()]
-    return [os.path.join(sysconfig.get_path("scripts"), words[0]), *words[1:]]
+    program, *words = [word.format(**values) for word in server.command.split()]
+    if server.user is not None:
+        python = python_of(server.user) or cannot_run(f"{server.user} cannot run any Python here")
+        return [python, "-m", program, *words]
+    return [os.path.join(sysconfig.get_path("scripts"), program), *words]

@@ -88,8 +88,8 @@ def test_a_store_belongs_to_the_application_that_came_first(store: Store, other:
         other.adopt("blog")
 
 
-def test_of_many_applications_that_come_at_once_one_gets_the_store(place: Place) -> None:
-    place.store().open()
+def test_of_many_applications_that_come_at_once_one_gets_the_store(place: Place, store: Store) -> None:
+    store.open()
 
     def adopt(app_id: str) -> str | None:
         store = place.store()
