@@ -7,11 +7,9 @@ child finds another pid, leaves the object alone for ever and makes its own.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
-import subprocess
 import threading
 import time
 import weakref
@@ -20,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from .launch import start_monitor, wait_for_end
 from .pool.wire import Decoder, Frame, Kind, WireError, encode, short_address
-from .process import interpreter, open_pidfd, pool_command, start_time, worker_environment
-from .settings import warn
+from .process import open_pidfd
 
 ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
 RETRY = 0.01  # seconds between looks for the monitor that won the election
@@ -149,9 +147,9 @@ class Link:
                 if frame is None:
                     return False
                 if frame.kind == Kind.BYE:
-                    return not frame.head.get("last", True) or _wait_for_end(own.monitor, deadline)
+                    return not frame.head.get("last", True) or wait_for_end(own.monitor, deadline)
         except (OSError, WireError, EOFError):  # it is ending already
-            return own.monitor is None or _wait_for_end(own.monitor, deadline)
+            return own.monitor is None or wait_for_end(own.monitor, deadline)
         finally:
             self._disconnect(own)
 
@@ -195,7 +193,7 @@ class Link:
             while not own.greeted:
                 if self._connect(own):
                     self._greet(own, deadline)
-                elif not started and self._spawn(deadline):
+                elif not started and start_monitor(self._path, self._options, deadline):
                     started = True
                     continue
                 if time.monotonic() >= deadline:
@@ -242,32 +240,6 @@ class Link:
             if pidfd is not None:
                 os.close(pidfd)
         self._disconnect(own)
-
-    def _spawn(self, deadline: float) -> bool:
-        """Start a monitor; whether it has won the election and takes connections."""
-        out, into = os.pipe()
-        command = pool_command(interpreter(), "monitor", self._path, str(into), json.dumps(self._options))
-        try:
-            launcher = subprocess.Popen(
-                command,
-                env=worker_environment(os.environ),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                pass_fds=(into,),
-                start_new_session=True,
-            )
-        except OSError as error:
-            os.close(out)
-            warn(f"the pool cannot be started: {command[0]}: {error.strerror}")
-            return False
-        finally:
-            os.close(into)
-        try:
-            readable, _, _ = select.select([out], [], [], max(0.0, deadline - time.monotonic()))
-            return bool(readable and os.read(out, 1))
-        finally:
-            os.close(out)
-            launcher.wait()  # it forks and ends at once, so that the monitor is nobody's child here
 
     def _disconnect(self, own: _Own) -> None:
         with own.lock:
@@ -344,7 +316,8 @@ class Link:
         except (OSError, ValueError):  # the connection was closed by another thread
             return False
         if own.stop_out in readable:
-            os.read(own.stop_out, 1)
+            with suppress(OSError):  # uWSGI closes all descriptors before it executes itself anew
+                os.read(own.stop_out, 1)
             return True
         return False
 
@@ -394,22 +367,6 @@ def _is_open(fd: int) -> bool:
         os.fstat(fd)
     except OSError:
         return False
-    return True
-
-
-def _wait_for_end(pid: int, deadline: float | None) -> bool:
-    """Wait until the process has ended; False at the deadline."""
-    pidfd = open_pidfd(pid)
-    if pidfd is not None:
-        try:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            return bool(select.select([pidfd], [], [], left)[0])
-        finally:
-            os.close(pidfd)
-    while start_time(pid) is not None:
-        if deadline is not None and time.monotonic() >= deadline:
-            return False
-        time.sleep(RETRY)
     return True
 
 

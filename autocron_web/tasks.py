@@ -7,8 +7,9 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
-from .errors import ConfigError, TaskDefinitionError
+from .errors import TaskDefinitionError
 from .jobs import SECOND, Job, new_id, now
+from .options import Options
 from .settings import main_name
 
 if TYPE_CHECKING:
@@ -24,63 +25,6 @@ registry: dict[str, Task[..., Any]] = {}
 
 #: Every cron of this process by the name of its task.
 crons: dict[str, Cron] = {}
-
-
-class Options(NamedTuple):
-    """The keywords of `delay` and of `Task.options`, as given; None stands for the default."""
-
-    delay: int = 0  # microseconds
-    schedule: datetime.datetime | None = None
-    retries: int = 0
-    backoff: float = 1.0
-    timeout: float | None = None
-    priority: int = 0
-    queue: str = "default"
-    unique: str | None = None
-    expires: float | None = None
-    result_ttl: float | None = None
-
-    def changed(self, **given: Any) -> Options:
-        """A copy with these keywords; raises `ConfigError` that names what is wrong."""
-        spans = {unit: given.pop(unit) for unit in list(given) if unit in _UNITS}
-        if spans:
-            given["delay"] = _span(spans)
-        unknown = set(given) - set(self._fields)
-        if unknown:
-            words = ", ".join([*_UNITS, *self._fields[1:], "name"])
-            raise ConfigError(f"{', '.join(sorted(unknown))}: no such option of a task; there are {words}")
-        options = self._replace(**given)
-        options._check()
-        return options
-
-    def _check(self) -> None:
-        for word in ("retries", "priority"):
-            value = getattr(self, word)
-            if isinstance(value, bool) or not isinstance(value, int) or (word == "retries" and value < 0):
-                raise ConfigError(
-                    f"{word} is {value!r}: give a whole number" + (", 0 or more" * (word == "retries"))
-                )
-        for word in ("backoff", "timeout", "expires", "result_ttl"):
-            value = getattr(self, word)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0
-            ):
-                raise ConfigError(f"{word} is {value!r}: give a number of seconds, 0 or more")
-        if self.unique not in (None, "args", "task"):
-            raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
-        if self.schedule is not None and not hasattr(self.schedule, "timestamp"):
-            raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
-
-
-_UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
-
-
-def _span(spans: dict[str, Any]) -> int:
-    for unit, value in spans.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-            raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more")
-    seconds: float = sum(value * _UNITS[unit] for unit, value in spans.items())
-    return round(seconds * SECOND)
 
 
 class Cron(NamedTuple):
@@ -149,9 +93,7 @@ class Task(Generic[P, R]):
         signature.bind(*args, **kwargs)
         payload = codec.dump_call(tuple(args), kwargs, names=tuple(signature.parameters))
         moment = now()
-        due = moment + options.delay
-        if options.schedule is not None:
-            due = max(moment, int(options.schedule.timestamp() * SECOND))
+        due = options.due(moment)
         return Job(
             id=new_id(),
             task=self.name,
@@ -163,7 +105,7 @@ class Task(Generic[P, R]):
             unique_key=self._unique_key(options.unique, payload),
             expires=None if options.expires is None else due + int(options.expires * SECOND),
             payload=payload,
-            meta=_meta(options),
+            meta=options.meta(),
         )
 
     @functools.cached_property
@@ -202,16 +144,6 @@ class Call(Generic[P, R]):
     def enqueue_many(self, calls: Iterable[Any]) -> list[Result[R]]:
         """As `Task.enqueue_many`."""
         return _enqueue_many(self._task, self._options, calls)
-
-
-def _meta(options: Options) -> dict[str, Any]:
-    """The options that the monitor needs, as far as they differ from the defaults."""
-    words = ("retries", "backoff", "timeout", "result_ttl")
-    return {
-        word: getattr(options, word)
-        for word in words
-        if getattr(options, word) != Options._field_defaults[word]
-    }
 
 
 def _enqueue(task: Task[..., R], options: Options, args: Sequence[Any], kwargs: dict[str, Any]) -> Result[R]:

@@ -217,7 +217,8 @@ PURGE_FINISHED = f"""
 
 # A schedule that is new, or means something else than before, has no missed slots.
 SEE_CRON = """
-    INSERT INTO autocron_cron (name, schedule, zone, created, last_slot) VALUES (:name, :schedule, :zone, :now, :now)
+    INSERT INTO autocron_cron (name, schedule, zone, created, last_slot)
+    VALUES (:name, :schedule, :zone, :now, :now)
     ON CONFLICT (name) DO UPDATE
     SET schedule = excluded.schedule, zone = excluded.zone, last_slot = excluded.last_slot
     WHERE schedule <> excluded.schedule OR zone <> excluded.zone"""

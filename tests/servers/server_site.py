@@ -93,7 +93,12 @@ class Site:
     # -- the server ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the server, in a process group of its own, and wait until it answers."""
+        """Start the server and wait until it answers."""
+        self.launch()
+        self.wait_until_serving()
+
+    def launch(self) -> None:
+        """Start the server, in a process group of its own."""
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 self._command,
@@ -102,6 +107,9 @@ class Site:
             )  # fmt: skip
         self._started.append(process)
         self.pid = process.pid
+
+    def wait_until_serving(self) -> None:
+        """Wait until the server answers."""
         self.wait(lambda: self.ask("GET", "/") is not None, 20, "an answer of the server")
 
     @property

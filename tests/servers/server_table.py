@@ -77,6 +77,7 @@ SERVERS = (
     Server("gunicorn --max-requests 5", GUNICORN + "-w 1 --max-requests 5", 1, hup, "HUP", recycles=True),
     Server("gunicorn, upgraded by USR2", GUNICORN + "-w 3", 3, usr2, "USR2, then TERM to the old master"),
     Server("gunicorn -u nobody", GUNICORN + "-w 3 -u nobody", 3, hup, "HUP", user="nobody"),
+    Server("gunicorn --preload -u nobody", GUNICORN + "-w 3 --preload -u nobody", 3, usr2, "USR2, then TERM to the old master", user="nobody"),
     Server("uvicorn --workers 3", UVICORN + "--workers 3", 3, hup, "HUP"),
     Server("uvicorn --reload", UVICORN + "--reload", 1, touch, "a changed file"),
     Server("uWSGI", UWSGI + "--master -p 3", 3, hup, "HUP"),

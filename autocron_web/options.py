@@ -1,0 +1,86 @@
+"""The options of a task: what the keywords of `delay` and `Task.options` are, and what they can be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import ConfigError
+from .jobs import SECOND
+
+if TYPE_CHECKING:
+    import datetime
+
+
+class Options(NamedTuple):
+    """The keywords of `delay` and of `Task.options`, as given; None stands for the default."""
+
+    delay: int = 0  # microseconds
+    schedule: datetime.datetime | None = None
+    retries: int = 0
+    backoff: float = 1.0
+    timeout: float | None = None
+    priority: int = 0
+    queue: str = "default"
+    unique: str | None = None
+    expires: float | None = None
+    result_ttl: float | None = None
+
+    def changed(self, **given: Any) -> Options:
+        """A copy with these keywords; raises `ConfigError` that names what is wrong."""
+        spans = {unit: given.pop(unit) for unit in list(given) if unit in _UNITS}
+        if spans:
+            given["delay"] = _span(spans)
+        unknown = set(given) - set(self._fields)
+        if unknown:
+            words = ", ".join([*_UNITS, *self._fields[1:], "name"])
+            raise ConfigError(f"{', '.join(sorted(unknown))}: no such option of a task; there are {words}")
+        options = self._replace(**given)
+        options._check()
+        return options
+
+    def due(self, moment: int) -> int:
+        """When a job is due that is stored at `moment` (both in microseconds)."""
+        if self.schedule is not None:
+            return max(moment, int(self.schedule.timestamp() * SECOND))
+        return moment + self.delay
+
+    def meta(self) -> dict[str, Any]:
+        """The options that the monitor needs with the job, as far as they differ from the defaults."""
+        words = ("retries", "backoff", "timeout", "result_ttl")
+        return {
+            word: getattr(self, word) for word in words if getattr(self, word) != self._field_defaults[word]
+        }
+
+    def _check(self) -> None:
+        for word in ("retries", "priority"):
+            value = getattr(self, word)
+            if isinstance(value, bool) or not isinstance(value, int) or (word == "retries" and value < 0):
+                raise ConfigError(
+                    f"{word} is {value!r}: give a whole number" + (", 0 or more" * (word == "retries"))
+                )
+        for word in ("backoff", "timeout", "expires", "result_ttl"):
+            value = getattr(self, word)
+            if value is not None and not _is_span(value):
+                raise ConfigError(f"{word} is {value!r}: give a number of seconds, 0 or more")
+        if self.unique not in (None, "args", "task"):
+            raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
+        if not isinstance(self.queue, str) or not self.queue:
+            raise ConfigError(f"queue is {self.queue!r}: give a word, such as 'mail'")
+        if self.schedule is not None and not hasattr(self.schedule, "timestamp"):
+            raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
+
+
+_UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+
+
+def _is_span(value: object) -> bool:
+    """Whether this is a length of time: a number, neither negative nor without end."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e10
+
+
+def _span(spans: dict[str, Any]) -> int:
+    for unit, value in spans.items():
+        if not _is_span(value):
+            raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more")
+    seconds: float = sum(value * _UNITS[unit] for unit, value in spans.items())
+    return round(seconds * SECOND)

@@ -1,0 +1,313 @@
+"""The store for several machines: a PostgreSQL database, by psycopg 3 (the extra `postgres`)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+
+from ..errors import StoreBusy, StoreError, WrongApplication
+from ..jobs import Job
+from . import ERROR_TTL, Recovery
+from . import postgres_sql as sql
+from .migrations import missing_steps
+from .rows import job_of, meta_text, row_of, settled_row
+
+
+class _Own:
+    """What must not cross a fork. psycopg itself leaves a connection open that its process did not make."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.RLock()
+        self.holder = 0  # the thread whose transaction is open
+        self.connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+
+class PostgresStore:
+    """A `Store` in a PostgreSQL database: `dsn` is a URL or a connection string of libpq.
+
+    It shows that the schema and the protocol carry a second database, and passes the contract of all
+    stores. Not here yet, so not for use between machines: leases with heartbeats by the database's clock,
+    `LISTEN/NOTIFY`, more than one connection for a process, and waiting for a database that restarts.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self.name = make_conninfo(**(conninfo_to_dict(dsn) | {"password": None}))
+        self._owned: dict[int, _Own] = {}  # by pid; what was inherited stays in it, unused
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.name!r})"
+
+    # -- life -------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        own = self._own()
+        with own.lock:
+            if own.connection is None or own.connection.closed:
+                own.connection = self._connect()
+
+    def close(self) -> None:
+        own = self._own()
+        with own.lock:
+            if own.connection is not None:
+                own.connection.close()
+                own.connection = None
+
+    def check(self) -> None:
+        """Nothing: a name leads to one database."""
+
+    def changed(self) -> bool:
+        return True  # PostgreSQL does not tell; LISTEN/NOTIFY will
+
+    def adopt(self, app_id: str) -> None:
+        with self._transaction() as connection:
+            connection.execute(sql.SET_META_ONCE, ("app_id", app_id))
+            [(owner,)] = connection.execute(sql.GET_META, ("app_id",)).fetchall()
+        if owner != app_id:
+            raise WrongApplication(
+                f"{self.name} belongs to the application {owner!r}, and this is {app_id!r}. Give each "
+                "application a database of its own, or both the same app_id if they are one."
+            )
+
+    # -- the caller's side ---------------------------------------------------------------------
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        with self._transaction() as connection:
+            return _insert(connection, jobs)
+
+    def get(self, job_id: str) -> Job | None:
+        rows = self._read(sql.GET, (job_id,))
+        return job_of(rows[0]) if rows else None
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        task: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[Job]:
+        page = {"state": state, "task": task, "limit": limit, "before": before}
+        return [job_of(row) for row in self._read(sql.PAGE if state is None else sql.PAGE_OF_STATE, page)]
+
+    def counts(self) -> dict[str, int]:
+        return dict(self._read(sql.COUNTS))
+
+    def cancel(self, job_id: str, now: int, reason: str) -> bool:
+        return self._write(sql.CANCEL, (reason, now, now + ERROR_TTL, job_id)) == 1
+
+    # -- the monitor's side -----------------------------------------------------------------
+
+    def batch(self) -> AbstractContextManager[None]:
+        return self._batch()
+
+    @contextmanager
+    def _batch(self) -> Iterator[None]:
+        with self._transaction():
+            yield
+
+    def take_epoch(self, owner: str) -> int:
+        with self._transaction() as connection:
+            [(epoch,)] = connection.execute(sql.NEXT_EPOCH).fetchall()
+            connection.execute(sql.SET_META, (f"epoch:{owner}", str(epoch)))
+        return int(epoch)
+
+    def recover(self, owner: str, epoch: int, now: int, max_attempts: int) -> Recovery:
+        values = {
+            "owner": owner,
+            "epoch": epoch,
+            "now": now,
+            "max_attempts": max_attempts,
+            "kept_until": now + ERROR_TTL,
+        }
+        with self._transaction() as connection:
+            failed = connection.execute(sql.RECOVER_FAILED, values).rowcount
+            waiting = connection.execute(sql.RECOVER_WAITING, values).rowcount
+        return Recovery(waiting, failed)
+
+    def claim(self, owner: str, epoch: int, limit: int, now: int) -> list[Job]:
+        values = {"owner": owner, "epoch": epoch, "limit": limit, "now": now}
+        with self._transaction() as connection:
+            rows = connection.execute(sql.CLAIM, values).fetchall()
+        return sorted(map(job_of, rows), key=lambda job: (-job.priority, job.due, job.seq))
+
+    def settle(self, jobs: Sequence[Job], epoch: int) -> int:
+        return self._write_many(sql.SETTLE, [settled_row(job, epoch) for job in jobs])
+
+    def annotate(self, job_id: str, epoch: int, meta: dict[str, Any]) -> bool:
+        return self._write(sql.ANNOTATE, (meta_text(meta), job_id, epoch)) == 1
+
+    def next_due(self, now: int) -> int | None:
+        due: int | None = self._read(sql.NEXT_DUE, (now,))[0][0]
+        return due
+
+    def revive(self, tasks: Sequence[str]) -> int:
+        return self._write_many(sql.REVIVE, [(task,) for task in tasks])
+
+    def purge(self, now: int, limit: int = 1000) -> int:
+        values = {"now": now, "kept_until": now + ERROR_TTL, "limit": limit}
+        with self._transaction() as connection:
+            cancelled = connection.execute(sql.PURGE_LATE, values).rowcount
+            deleted = connection.execute(sql.PURGE_FINISHED, values | {"limit": limit - cancelled}).rowcount
+        return cancelled + deleted
+
+    # -- cron -----------------------------------------------------------------------------------
+
+    def see_cron(self, name: str, schedule: str, zone: str, now: int) -> int:
+        with self._transaction() as connection:
+            values = {"name": name, "schedule": schedule, "zone": zone, "now": now}
+            connection.execute(sql.SEE_CRON, values)
+            [(last_slot,)] = connection.execute(sql.LAST_SLOT, (name,)).fetchall()
+        return int(last_slot)
+
+    def take_slot(self, name: str, slot: int, job: Job | None) -> bool:
+        with self._transaction() as connection:
+            taken = connection.execute(sql.TAKE_SLOT, {"name": name, "slot": slot}).rowcount == 1
+            if taken and job is not None:
+                _insert(connection, [job])
+        return taken
+
+    # -- settings -------------------------------------------------------------------------------
+
+    def setting(self, key: str) -> str | None:
+        rows = self._read(sql.GET_SETTING, (key,))
+        return rows[0][0] if rows else None
+
+    def set_setting(self, key: str, value: str | None) -> None:
+        if value is None:
+            self._write(sql.DELETE_SETTING, (key,))
+        else:
+            self._write(sql.SET_SETTING, (key, value))
+
+    def settings(self) -> dict[str, str]:
+        return dict(self._read(sql.ALL_SETTINGS))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _own(self) -> _Own:
+        pid = os.getpid()
+        return self._owned.get(pid) or self._owned.setdefault(pid, _Own())
+
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        try:
+            connection = psycopg.connect(self._dsn, autocommit=True, application_name="autocron-web")
+        except psycopg.Error as error:
+            raise self._explained(error) from error
+        try:
+            _migrate(connection, self.name)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.Error):
+                raise self._explained(error) from error
+            raise
+        return connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """One transaction, committed on leaving; inside another one of the same thread, a part of it."""
+        own = self._own()
+        with own.lock:
+            joins = own.holder == threading.get_ident()
+            if not joins:
+                self.open()
+            connection = own.connection
+            assert connection is not None
+            try:
+                if joins:
+                    _refuse_a_failed_batch(connection)
+                else:
+                    connection.execute(sql.BEGIN)
+                    own.holder = threading.get_ident()
+                yield connection
+                if not joins:
+                    _refuse_a_failed_batch(connection)
+                    connection.execute(sql.COMMIT)
+            except BaseException as error:
+                # A part that has failed half-way must not be committed with the rest.
+                if connection.info.transaction_status not in (
+                    TransactionStatus.IDLE,
+                    TransactionStatus.UNKNOWN,
+                ):
+                    connection.execute(sql.ROLLBACK)
+                if isinstance(error, psycopg.Error) and (error.sqlstate or connection.broken):
+                    raise self._explained(error) from error
+                raise
+            finally:
+                if not joins:
+                    own.holder = 0
+
+    def _read(self, query: str, values: Any = ()) -> list[Any]:
+        with self._transaction() as connection:
+            return connection.execute(cast(LiteralString, query), values).fetchall()
+
+    def _write(self, statement: str, values: Sequence[Any]) -> int:
+        with self._transaction() as connection:
+            return connection.execute(cast(LiteralString, statement), values).rowcount
+
+    def _write_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        if not rows:
+            return 0
+        with self._transaction() as connection:
+            return _each(connection, statement, rows)
+
+    def _explained(self, error: psycopg.Error) -> StoreError:
+        if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
+            return StoreBusy(f"{self.name} was locked by somebody else, and nothing was stored. Try again.")
+        return StoreError(f"{self.name} cannot be used: {str(error).strip()}")
+
+
+def _migrate(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> None:
+    """Run the steps that the schema lacks, in one transaction and under a lock of the database."""
+    if not missing_steps(_schema(connection), sql.STEPS, name):
+        return
+    with connection.transaction():
+        connection.execute(sql.LOCK_SCHEMA)
+        for step in missing_steps(_schema(connection), sql.STEPS, name):
+            for statement in step:
+                connection.execute(cast(LiteralString, statement))
+        connection.execute(sql.SET_META, ("schema", str(len(sql.STEPS))))
+
+
+def _schema(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    [(has_meta,)] = connection.execute(sql.HAS_META).fetchall()
+    row = connection.execute(sql.GET_META, ("schema",)).fetchone() if has_meta else None
+    return int(row[0]) if row else 0
+
+
+def _refuse_a_failed_batch(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    if connection.info.transaction_status != TransactionStatus.INTRANS:
+        raise StoreError("Nothing of this batch is stored, since an earlier call in it failed.")
+
+
+def _insert(connection: psycopg.Connection[tuple[Any, ...]], jobs: Sequence[Job]) -> list[str]:
+    """Add the jobs, and answer with the id of each, or of the job that is there in its place."""
+    if all(job.unique_key is None for job in jobs):
+        _each(connection, sql.INSERT, [row_of(job) for job in jobs])
+        return [job.id for job in jobs]
+    return [_insert_one(connection, job) for job in jobs]
+
+
+def _insert_one(connection: psycopg.Connection[tuple[Any, ...]], job: Job) -> str:
+    while True:
+        if connection.execute(sql.INSERT, row_of(job)).rowcount:
+            return job.id
+        sought = {"id": job.id, "key": job.unique_key}
+        if found := connection.execute(sql.FIND_EXISTING, sought).fetchone():
+            return str(found[0])
+        # The job that had the key has finished between the two statements: now there is room.
+
+
+def _each(
+    connection: psycopg.Connection[tuple[Any, ...]], statement: str, rows: Sequence[Sequence[Any]]
+) -> int:
+    with connection.cursor() as cursor:
+        cursor.executemany(cast(LiteralString, statement), rows)
+        return cursor.rowcount
