@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import serving
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .link import Link
     from .tasks import Task
 
+
+LATE = 1.0  # seconds after a fork of root at which the child is expected to have given up its rights
 
 #: When this process, or the one that it is a fork of, imported its code: the clock is the machine's.
 _BORN = time.monotonic_ns()
@@ -35,6 +38,7 @@ class Engine:
         self._workers: int | None = None
         self._loader: dict[str, Any] | None = None
         self._in_worker = False
+        self._postponed: Callable[[], object] | None = None  # until root has become another user
 
     # -- start and end ---------------------------------------------------------------------------------
 
@@ -74,17 +78,27 @@ class Engine:
         if sys.platform == "win32":
             warn("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
             return False
-        path = database_path(database)
-        if self._path not in (None, path):
-            raise ConfigError(
-                f"autocron-web uses {self._path} already: one application has one database, not {path} too"
-            )
         if mode() == "inline":
             self._client = self._client or InlineClient()
             return False
         self._workers, self._loader = workers, loader
         app_id = app_id or _calling_module()
+        if serving.gives_up_rights():
+            from . import link  # noqa: F401 - now, while this user may still read the files
+            from .store import sqlite  # noqa: F401
+
+            self._postponed = lambda: self.start(
+                database, workers, app_id=app_id, loader=loader, durability=durability
+            )
+            os.register_at_fork(after_in_child=self._start_late)
+            return False
         try:
+            path = database_path(database)
+            if self._path not in (None, path):
+                raise ConfigError(
+                    f"autocron-web uses {self._path} already:"
+                    f" one application has one database, not {path} too"
+                )
             return self._start(path, app_id, durability)
         except StoreError as error:
             if strict:
@@ -113,6 +127,18 @@ class Engine:
             atexit.register(self.leave)
         self._link.serving = True
         return self._link.join()
+
+    def _start_late(self) -> None:
+        """A child of root was born; a moment later it has given up its rights, or is asked for a call."""
+        if self._postponed is not None:
+            timer = threading.Timer(LATE, self._start_postponed)
+            timer.daemon = True
+            timer.start()
+
+    def _start_postponed(self) -> None:
+        if self._postponed is not None and os.geteuid() != 0:
+            start, self._postponed = self._postponed, None
+            start()
 
     def leave(self) -> None:
         """This process does not count any more; the pool goes on while another one does. Returns at once.
@@ -161,6 +187,7 @@ class Engine:
     @property
     def client(self) -> Client:
         """What calls talk to. Raises `NotStarted`."""
+        self._start_postponed()
         if self._client is None:
             raise NotStarted(
                 "autocron-web was not started: call autocron_web.start('shop.db') before the first task"
@@ -182,6 +209,8 @@ class Engine:
         self, limit: int = 100, *, task: str | None = None, state: str | None = None
     ) -> list[Result[Any]]:
         """The newest jobs, newest first, at most `limit`; of one task or in one state if given."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise ConfigError(f"limit is {limit!r}: give a whole number, 0 or more")
         client = self.client
         return [Result(job, client) for job in client.jobs(limit, task, state)]
 

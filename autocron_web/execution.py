@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ def run(function: Callable[..., Any], codec_name: str, payload: bytes) -> Outcom
             for surrounding in surroundings:
                 stack.enter_context(surrounding())
             value = function(*args, **kwargs)
-            if hasattr(value, "__await__"):
+            if isinstance(value, Coroutine):
                 value = _run_coroutine(value)
     except BaseException as error:  # also SystemExit and KeyboardInterrupt: a task ends only itself
         if os.getpid() != pid:
@@ -46,16 +46,28 @@ def run(function: Callable[..., Any], codec_name: str, payload: bytes) -> Outcom
     try:
         result = codec.dumps(value) if value is not None else b""
     except Exception as error:
-        head["reason"] = f"the result was not stored: {error}"
+        head["reason"] = _storable(f"the result was not stored: {error}")
         result = b""
     return Outcome(head, result)
 
 
-def _run_coroutine(coroutine: Any) -> Any:
-    """On one event loop for all tasks of this process, so that what they keep open stays usable."""
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """On one event loop for all tasks of this process, so that what they keep open stays usable.
+
+    Inline mode calls it from any thread, and from coroutines: then it runs on a loop of its own.
+    """
     global _loop
     import asyncio
+    import threading
 
+    if asyncio._get_running_loop() is not None:
+        from concurrent.futures import ThreadPoolExecutor
+        from contextvars import copy_context
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(copy_context().run, asyncio.run, coroutine).result()
+    if threading.current_thread() is not threading.main_thread():
+        return asyncio.run(coroutine)
     if _loop is None:
         _loop = asyncio.new_event_loop()
     return _loop.run_until_complete(coroutine)
@@ -75,11 +87,19 @@ def _failure(function: Callable[..., Any], error: BaseException, seconds: float)
         text = "".join(traceback.format_exception(kind, error, inner)).rstrip()
     except BaseException as second:  # an exception whose __str__ raises, a traceback too deep to walk
         text = f"{name}: the traceback could not be written ({type(second).__name__})"
-    text = text.encode("utf-8", "replace").decode()[-MAX_TRACEBACK:]
-    logging.getLogger("autocron_web.task").error(
-        "%s failed\n%s", getattr(function, "__qualname__", function), text
-    )
-    return {"ok": False, "seconds": seconds, "error_type": name, "error": text}
+    text = _storable(text)[-MAX_TRACEBACK:]
+    try:
+        logging.getLogger("autocron_web.task").error(
+            "%s failed\n%s", getattr(function, "__qualname__", function), text
+        )
+    except Exception:  # the task has closed or replaced what the log goes to
+        pass
+    return {"ok": False, "seconds": seconds, "error_type": _storable(name), "error": text}
+
+
+def _storable(text: str) -> str:
+    """Without lone surrogates, which no database takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def flush_output() -> None:

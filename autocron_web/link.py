@@ -42,6 +42,7 @@ class _Own:
         self.monitor: int | None = None  # its pid
         self.again: float | None = 0.0  # seconds before another monitor may be started; None: never
         self.thread: threading.Thread | None = None
+        self.paused = False  # the thread, while the process forks
         self.stop_out, self.stop_in = os.pipe()
         self.watchers: dict[str, list[Callable[[], object]]] = {}
 
@@ -127,7 +128,7 @@ class Link:
             return
         with suppress(OSError):
             if own.sock is not None:
-                own.sock.sendall(encode(Frame(Kind.LEAVE)))
+                _send_at_once(own.sock, Frame(Kind.LEAVE))
                 own.sock.shutdown(socket.SHUT_RDWR)  # the thread wakes up, closes it and ends
         if own.thread is None or not own.thread.is_alive():
             self._disconnect(own)
@@ -141,6 +142,7 @@ class Link:
         try:
             if own.sock is None or own.monitor is None:
                 return True
+            own.sock.settimeout(timeout)
             own.sock.sendall(encode(Frame(Kind.STOP)))
             while True:
                 frame = self._next_frame(own, deadline)
@@ -165,8 +167,7 @@ class Link:
                 assert own.sock is not None
                 try:
                     if _is_mine(own):
-                        own.sock.sendall(encode(frame))
-                        return True
+                        return _send_at_once(own.sock, frame)
                 except OSError:
                     pass
                 self._disconnect(own)
@@ -207,8 +208,10 @@ class Link:
             return True
         sock = socket.socket(socket.AF_UNIX)
         try:
+            sock.settimeout(ELECTION)  # it may be stopped, with its backlog full
             with short_address(self._path + ".sock") as address:
                 sock.connect(address)
+            sock.settimeout(None)
         except OSError:
             sock.close()
             return False
@@ -225,8 +228,10 @@ class Link:
             streams = [fd if _is_open(fd) else null for fd in (1, 2)]
             descriptors = [*streams, pidfd] if pidfd is not None else streams
             data = encode(Frame(Kind.HELLO, 0, self._hello()))
+            own.sock.settimeout(ELECTION)
             sent = socket.send_fds(own.sock, [data], descriptors)
             own.sock.sendall(data[sent:])
+            own.sock.settimeout(None)
             frame = self._next_frame(own, deadline)
             # No answer: a monitor that is stopped or very busy. It will read the hello later.
             if frame is None or frame.kind == Kind.WELCOME:
@@ -354,6 +359,18 @@ class Link:
                 notify()
 
 
+def _send_at_once(sock: socket.socket, frame: Frame) -> bool:
+    """Send a small frame; False if it does not fit, because the monitor (stopped?) has much to read."""
+    data = encode(frame)
+    try:
+        sent = sock.send(data, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    if sent < len(data):
+        raise OSError("half a frame was sent")
+    return True
+
+
 def _is_mine(own: _Own) -> bool:
     """Whether the descriptor is still the link's: a daemon or a library may have closed all it found."""
     try:
@@ -371,11 +388,21 @@ def _is_open(fd: int) -> bool:
 
 
 def _before_fork() -> None:
-    """A thread that lives across a fork makes Python 3.12 warn; the next call starts it again."""
+    """A thread that lives across a fork makes Python 3.12 warn."""
     for link in list(_links):
         own = link._state
-        if own.pid == os.getpid():
+        if own.pid == os.getpid() and own.thread is not None:
+            own.paused = True
             link._stop_thread(own)
 
 
-os.register_at_fork(before=_before_fork)
+def _after_fork() -> None:
+    """In the parent, which is to go on noticing the end of its monitor. A child links anew at its first call."""
+    for link in list(_links):
+        own = link._state
+        if own.pid == os.getpid() and own.paused:
+            own.paused = False
+            link._start_thread(own)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)

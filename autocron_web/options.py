@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import datetime
 
 
+MOST = 1_000_000  # retries, and the highest priority: far more than anybody means, and every store can hold it
+
+
 class Options(NamedTuple):
     """The keywords of `delay` and of `Task.options`, as given; None stands for the default."""
 
@@ -30,6 +33,8 @@ class Options(NamedTuple):
         spans = {unit: given.pop(unit) for unit in list(given) if unit in _UNITS}
         if spans:
             given["delay"] = _span(spans)
+        elif "delay" in given:
+            raise ConfigError(f"delay is {given['delay']!r}: say it in a unit, such as minutes=5")
         unknown = set(given) - set(self._fields)
         if unknown:
             words = ", ".join([*_UNITS, *self._fields[1:], "name"])
@@ -58,6 +63,8 @@ class Options(NamedTuple):
                 raise ConfigError(
                     f"{word} is {value!r}: give a whole number" + (", 0 or more" * (word == "retries"))
                 )
+            if abs(value) > MOST:
+                raise ConfigError(f"{word} is {value!r}: give at most {MOST:,}")
         for word in ("backoff", "timeout", "expires", "result_ttl"):
             value = getattr(self, word)
             if value is not None and not _is_span(value):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Container, Mapping, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 
@@ -67,8 +69,24 @@ def why_not(process: Process) -> str | None:
     return None
 
 
+def gives_up_rights() -> bool:
+    """Whether this is root, loading the app for workers that are to run as another user.
+
+    So does `gunicorn --preload -u www-data`: what root opened now they could not use. Its
+    configuration is found on the stack, below the app that is being loaded.
+    """
+    if os.geteuid() != 0:
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("gunicorn."):
+            uid = getattr(getattr(frame.f_locals.get("self"), "cfg", None), "uid", 0)
+            if uid != 0:
+                return True
+        frame = frame.f_back
+    return False
+
+
 def this_process() -> Process:
     """The process that asks."""
-    import sys
-
     return Process(sys.argv, os.environ, sys.modules)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .errors import ConfigError
+from .errors import ConfigError, StoreError
 
 DEFAULT_WORKERS = 2
 MOST_WORKERS = 256
@@ -47,7 +47,7 @@ def home() -> str:
         try:
             folder = pwd.getpwuid(os.geteuid()).pw_dir
         except KeyError:
-            raise ConfigError(
+            raise StoreError(
                 f"the user {os.geteuid()} has no home for the database:"
                 " give an absolute path, or set AUTOCRON_HOME"
             ) from None
@@ -57,7 +57,7 @@ def home() -> str:
 def database_path(database: str | os.PathLike[str]) -> str:
     """The absolute path of the database file; makes the folder of relative names (0700), and no other one.
 
-    Raises `ConfigError` with a sentence for a name that cannot be a file.
+    Raises `ConfigError` for a name that cannot be a file, `StoreError` where the folder cannot be made.
     """
     try:
         name = os.fspath(database)
@@ -72,7 +72,7 @@ def database_path(database: str | os.PathLike[str]) -> str:
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
+            raise StoreError(
                 f"the folder {folder} for the database {name!r} cannot be made ({error.strerror}):"
                 " give an absolute path, or set AUTOCRON_HOME to a folder that you may write"
             ) from None

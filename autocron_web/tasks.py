@@ -259,7 +259,7 @@ def cron(
     Crontab.parse(text, order=order)  # type: ignore[arg-type]
 
     def decorate(function: Callable[[], R]) -> Callable[[], R]:
-        task = _make_task(function, None, Options())
+        task = function if isinstance(function, Task) else _make_task(function, None, Options())
         crons[task.name] = Cron(task.name, text, order, tz, missed, catch_up)
         return function
 
@@ -283,9 +283,19 @@ if TYPE_CHECKING:
         def __call__(self, function: Callable[[], R], /) -> Callable[[], R]: ...
 
 
+_GENERATOR = 0x20 | 0x200  # inspect.CO_GENERATOR, CO_ASYNC_GENERATOR: importing that takes 10 ms
+
+
 def _make_task(function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
+    if isinstance(function, Task):
+        function = function.function  # decorated twice: as it were a task of a task, which would feed itself
     if not callable(function):
         raise TaskDefinitionError(f"{function!r} cannot be a task: only a function can")
+    if getattr(getattr(function, "__code__", None), "co_flags", 0) & _GENERATOR:
+        raise TaskDefinitionError(
+            f"{function!r} cannot be a task: it is a generator, of which a call runs nothing."
+            " Let the function do its work, and return a list"
+        )
     task: Task[..., Any] = Task(function, name or _name_of(function), options)
     registry[task.name] = task
     from .engine import engine

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,15 @@ HERE = Path(__file__).resolve().parent
 NEEDS = {"autocron-web": "autocron_web", "autocron-1.2.2": "autocron"}
 
 Options = dict[str, Any]
-FULL: Options = {"jobs": 5000, "samples": 400, "idle": 30.0, "limit": 60.0}
-QUICK: Options = {"jobs": 500, "samples": 50, "idle": 5.0, "limit": 20.0}
+FULL: Options = {"rounds": 3, "jobs": 5000, "samples": 200, "idle": 30.0, "limit": 30.0}
+QUICK: Options = {"rounds": 1, "jobs": 500, "samples": 50, "idle": 5.0, "limit": 20.0}
+MEANING = {
+    "rounds": "how often all is measured; the figures are the medians",
+    "jobs": "jobs of a measurement of jobs a second",
+    "samples": "single calls on an idle pool",
+    "idle": "seconds of rest",
+    "limit": "seconds after which a measurement is stopped",
+}
 
 
 class PhaseFailed(Exception):
@@ -88,11 +96,11 @@ def wait_for(process: subprocess.Popen[bytes], result_file: Path, seconds: float
 
 
 def measure(name: str, folder: Path, options: Options) -> dict[str, Any]:
-    """All phases of one peer; what failed stands under `failed`."""
-    result: dict[str, Any] = {"name": name}
+    """All phases of one peer, once; what failed stands under `failed`."""
+    result: dict[str, Any] = {}
     phases = {"queue": ["fill", "drain"], "pool": ["live"]} if name != "raw" else {"raw": ["raw"]}
     for part, steps in phases.items():
-        place = folder / name / part
+        place = folder / part
         place.mkdir(parents=True)
         try:
             for step in steps:
@@ -101,6 +109,23 @@ def measure(name: str, folder: Path, options: Options) -> dict[str, Any]:
         except PhaseFailed as error:
             result.setdefault("failed", []).append(str(error))
     return result
+
+
+def measure_all(names: Sequence[str], folder: Path, options: Options) -> list[dict[str, Any]]:
+    """Every peer in every round, so that a busy minute of the machine does not fall on one peer alone."""
+    results: list[dict[str, Any]] = []
+    for name in names:
+        module = missing(name)
+        results.append({"name": name, "missing": module} if module else {"name": name, "rounds": []})
+    for number in range(options["rounds"]):
+        print(f"round {number + 1} of {options['rounds']}", file=sys.stderr, flush=True)
+        # The rest does not depend on how busy the machine is, so one is enough.
+        current = {**options, "idle": options["idle"] if number == 0 else 0}
+        for result in results:
+            if "rounds" in result:
+                place = folder / f"{result['name']}-{number}"
+                result["rounds"].append(measure(result["name"], place, current))
+    return results
 
 
 def missing(name: str) -> str | None:
@@ -119,7 +144,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where the databases are made: a real disk, not memory")
     for option, value in FULL.items():
         parser.add_argument(
-            f"--{option}", type=type(value), help=f"default {value:g}, with --quick {QUICK[option]:g}"
+            f"--{option}", type=type(value), help=f"{MEANING[option]} ({value:g}; --quick: {QUICK[option]:g})"
         )
     return parser.parse_args()
 
@@ -129,21 +154,15 @@ def main() -> int:
     options = {**(QUICK if given.quick else FULL)}
     options |= {option: value for option in FULL if (value := getattr(given, option)) is not None}
     sys.path.insert(0, str(HERE.parent))  # autocron_web of this clone, installed or not
-    results = []
+    names = [name for name in ("raw", *peers.PEERS) if not given.only or name in given.only]
     with tempfile.TemporaryDirectory(prefix="autocron-bench-", dir=given.folder) as folder:
         machine = report.machine(Path(folder))
-        for name in ["raw", *peers.PEERS]:
-            if given.only and name not in given.only:
-                continue
-            if module := missing(name):
-                results.append({"name": name, "missing": module})
-            else:
-                results.append(measure(name, Path(folder), options))
+        results = measure_all(names, Path(folder), options)
     document = {"machine": machine, "options": options, "results": results}
     print(report.text(document))
     if given.json:
         given.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 1 if any("failed" in result for result in results) else 0
+    return 1 if any("failed" in round_ for result in results for round_ in result.get("rounds", ())) else 0
 
 
 if __name__ == "__main__":

@@ -161,6 +161,8 @@ def one_by_one(peer: peers.Peer, started: memoryview, limit: float) -> Result:
 
 def at_rest(mark: str, seconds: float) -> Result:
     """What the idle pool costs: processor time, this process's threads included, and memory of the others."""
+    if not seconds:
+        return {}
     pids = processes.marked(mark)
     everybody = [*pids, os.getpid()]
     before = {pid: processes.cpu_seconds(pid) for pid in everybody}

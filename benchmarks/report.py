@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sqlite3
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +24,14 @@ class Column(NamedTuple):
     write: Callable[[float], str]
 
     def figure(self, result: Result) -> float | None:
-        """The figure, or None where there is none."""
-        value: Any = result
+        """The median of the rounds that have such a figure, or None."""
+        found = [
+            value for value in (self._of(round_) for round_ in result.get("rounds", ())) if value is not None
+        ]
+        return statistics.median(found) if found else None
+
+    def _of(self, round_: Result) -> float | None:
+        value: Any = round_
         for key in self.path:
             value = value.get(key) if isinstance(value, dict) else None
         return value if isinstance(value, (int, float)) else None
@@ -106,9 +113,9 @@ def figures(results: Sequence[Result]) -> str:
         for column in COLUMNS:
             value = column.figure(result)
             cells.append("–" if value is None else column.write(value))
-        rows.append(
-            [result["name"], "missing" if "missing" in result else result.get("durable", "yes"), *cells]
-        )
+        rounds = result.get("rounds", ())
+        durable = next((round_["durable"] for round_ in rounds if "durable" in round_), "yes")
+        rows.append([result["name"], "missing" if "missing" in result else durable, *cells])
     return table(rows)
 
 
@@ -134,17 +141,17 @@ def notes(result: Result) -> list[str]:
     name = result["name"]
     if "missing" in result:
         return [f"{name} was not measured: no module {result['missing']}; install the extra `bench`."]
-    found = [f"{name} failed: {reason}" for reason in result.get("failed", ())]
-    if result.get("settings"):
-        found.append(f"{name}: {result['settings']}; {result.get('processes', 0)} processes.")
-    if "raw_beside" in result:
-        found[-1] += f" A raw commit took {milliseconds(result['raw_beside']['p50_ms'])} ms then."
+    rounds = result["rounds"]
+    found = [f"{name} failed: {reason}" for round_ in rounds for reason in round_.get("failed", ())]
+    if settings := rounds[0].get("settings"):
+        found.append(f"{name}: {settings}; {rounds[0].get('processes', 0)} processes.")
+    if beside := [round_["raw_beside"]["p50_ms"] for round_ in rounds if "raw_beside" in round_]:
+        found.append(f"{name}: a raw commit took {', '.join(map(milliseconds, beside))} ms beside it.")
     for key in ("drain", "end_to_end"):
-        part = result.get(key, {})
-        if part.get("complete") is False:
-            found.append(
-                f"{name}: {key} was stopped at its time limit, with {part['ran']} of {part['of']} jobs run."
-            )
+        for part in (round_[key] for round_ in rounds if key in round_):
+            if part.get("complete") is False:
+                text = f"{name}: {key} was stopped at its time limit: {part['ran']} of {part['of']} jobs ran."
+                found.append(text)
     return found
 
 
@@ -152,7 +159,10 @@ def text(document: dict[str, Any]) -> str:
     """All that is printed at the end of a run."""
     options, results = document["options"], document["results"]
     facts = ", ".join(f"{key} {value}" for key, value in document["machine"].items())
-    counts = "{jobs} jobs, {samples} single calls, {idle:g} s of rest, 2 workers.".format(**options)
+    counts = (
+        "Medians of {rounds} rounds, each of {jobs} jobs and {samples} single calls; {idle:g} s of rest; "
+        "2 workers.".format(**options)
+    )
     parts = [facts, counts, figures(results), ratios(results)]
     parts.append("\n".join(f"- {note}" for result in results for note in notes(result)))
     return "\n\n".join(part for part in parts if part)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,13 +78,42 @@ class App:
         self.store = SqliteStore(home / "faults.db")
         self._scripts: list[Script] = []
 
-    def run(self, *calls: str, env: Mapping[str, str] | None = None) -> Script:
+    def add(self, code: str) -> None:
+        """More tasks and functions for the app processes that are started from now on."""
+        self.file.write_text(self.file.read_text().replace("\nif __name__", f"\n{code}\n\nif __name__", 1))
+
+    def start(self, *calls: str, env: Mapping[str, str] | None = None) -> Script:
         """Start an app process that makes these calls and then waits for its end."""
         environment = {"LEDGER": str(self._ledger), **(env or {})}
         script = self._run_script(self.file, *calls, env=environment, wait=False)
-        script.wait_for("called")
         self._scripts.append(script)
         return script
+
+    def run(self, *calls: str, env: Mapping[str, str] | None = None) -> Script:
+        """The same, and wait until it has made them."""
+        script = self.start(*calls, env=env)
+        script.wait_for("called")
+        return script
+
+    def run_idle(self) -> tuple[int, set[int]]:
+        """Start an app process whose workers have all been at work and wait for more; monitor and workers."""
+        self.run("hold:r1", "hold:r2")
+        self.wait_for("begin", count=2)
+        self.release("r1")
+        self.release("r2")
+        self.wait_for_states("done", "done")
+        (monitor,), workers = wait_for_pool()
+        return monitor, workers
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else can write to the store meanwhile."""
+        holder = sqlite3.connect(self.store.name, isolation_level=None)
+        try:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            holder.close()
 
     def close(self) -> None:
         """End what still runs, without the linger that follows a kill."""
@@ -89,6 +121,7 @@ class App:
             self.release(line[1])
         for script in self._scripts:
             script.process.terminate()
+            script.process.send_signal(signal.SIGCONT)
         for script in self._scripts:
             script.process.wait(15)
         self.store.close()
@@ -117,6 +150,10 @@ class App:
 
         wait_until(reached, timeout, f"{states}: {[(job.task, job.state, job.error) for job in self.jobs()]}")
         return self.jobs()[::-1]
+
+    def wait_for_counts(self, timeout: float = 30, **counts: int) -> None:
+        """Wait until the store has so many jobs in each state and none in another."""
+        wait_until(lambda: self.store.counts() == counts, timeout, f"{counts}, not {self.store.counts()}")
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ class Worker:
         self.pid = process.pid
         self.channel = channel
         self.output = output
+        self.hear: Callable[[], None] = lambda: None
         self.ready = False
         self.retiring = False
         self.job_id: str | None = None
@@ -54,6 +55,7 @@ class Worker:
 
     def end(self, outcome: Outcome) -> None:
         """Kill the worker and what it has started; `outcome` says what becomes of its job."""
+        self.retiring = True  # should its result arrive first, it must not get another job
         if self.outcome is None:
             self.outcome = outcome
         kill_group(self.pid)
@@ -62,7 +64,18 @@ class Worker:
         try:
             self.channel.send(frame)
         except OSError:
-            pass  # its death is on its way to the monitor
+            return  # its death is on its way to the monitor
+        if self.channel.backlog:
+            self._loop.watch(self.channel, self.hear, self._flush)
+
+    def _flush(self) -> None:
+        """The worker has read: write on."""
+        try:
+            self.channel.flush()
+        except OSError:
+            return  # as above
+        if not self.channel.backlog:
+            self._loop.watch(self.channel, self.hear)
 
     def is_stale(self) -> bool:
         """Whether a file of the app has changed since the worker loaded it."""
@@ -219,7 +232,8 @@ class Crew:
             output.close_worker_ends()
         worker = Worker(self._loop, process, Channel(ours), output)
         self._workers[worker.pid] = worker
-        self._loop.watch(ours, lambda: self._hear(worker))
+        worker.hear = lambda: self._hear(worker)
+        self._loop.watch(ours, worker.hear)
         worker.send(
             Frame(Kind.LOAD, 0, {key: load[key] for key in ("path", "cwd", "main", "loader", "modules")})
         )
@@ -238,15 +252,16 @@ class Crew:
     def _buried(self, worker: Worker, how: str) -> None:
         """The process has ended and been waited for."""
         worker.stop_clock()
+        expected, worker.retiring = worker.ready or worker.retiring, True
         self._hear(worker)  # a result may still lie in its channel
         self._loop.unwatch(worker.channel)
         worker.channel.close()
-        worker.output.close()
         if worker.outcome is not None:
             self._dispatch.worker_ended(worker, worker.outcome)
         else:
             self._dispatch.worker_crashed(worker, how)
-        if worker.ready or worker.retiring:
+        worker.output.close()
+        if expected:
             self._failures = 0
         else:
             self._start_failed(how)
@@ -296,6 +311,7 @@ class Crew:
         self.on_ready(head)
         if not worker.ready:
             worker.ready = True
+            worker.output.take()  # what the app printed while it was loaded belongs to no job
             self._dispatch.worker_idle(worker)
 
     def _finished(self, worker: Worker, frame: Frame) -> None:

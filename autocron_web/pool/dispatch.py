@@ -120,7 +120,7 @@ class Dispatcher:
         self.worker_out(worker)
         job = self._take(worker)
         if job is not None:
-            self._settle(outcome(job, now()))
+            self._settle(outcome(job, now())._replace(output=worker.output.take()))
             self._visit()
 
     def worker_crashed(self, worker: Worker, how: str) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 from ..process import PACKAGE_ROOT, file_mark
 
@@ -18,7 +18,7 @@ class LoadError(Exception):
 
 
 class _ServerStarts(BaseException):
-    """The main module has come to the line that starts to serve: all above it is loaded."""
+    """The main module has come to the line that starts to serve, or waits: all above it is loaded."""
 
 
 def load_app(head: dict[str, Any]) -> None:
@@ -111,7 +111,8 @@ def _execute_main(file: str, name: str) -> None:
         raise LoadError(f"the main module {file} cannot be loaded: it is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    watch = _BindWatch()
+    global _main
+    watch = _main = _BindWatch()
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -120,7 +121,15 @@ def _execute_main(file: str, name: str) -> None:
             del sys.modules[name]
             raise LoadError(f"{file} cannot be executed\n{_traceback(error)}") from None
     finally:
-        watch.armed = False
+        watch.armed, _main = False, None
+
+
+def end_of_load(reason: str) -> NoReturn:
+    """A line of the app cannot be executed here. The main module ends above it, any other one has failed."""
+    if _main is None:
+        raise LoadError(reason)
+    _main.reached = True
+    raise _ServerStarts
 
 
 class _BindWatch:
@@ -137,6 +146,9 @@ class _BindWatch:
             if isinstance(address, tuple) and len(address) > 1 and address[1] != 0:
                 self.reached = True
                 raise _ServerStarts
+
+
+_main: _BindWatch | None = None  # while the main module is executed
 
 
 def _traceback(error: BaseException) -> str:

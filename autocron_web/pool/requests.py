@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..jobs import Job, cancelled, now
 from .dispatch import Dispatcher
 from .storethread import StoreThread
-from .wire import Frame, Kind, WireError, pack_jobs, unpack_jobs
+from .wire import Frame, Kind, WireError, pack_jobs, pieces, unpack_jobs
 
 if TYPE_CHECKING:
     from .crew import Worker
@@ -62,11 +62,15 @@ class Requests:
         head = frame.head
 
         def found(jobs: list[Job]) -> None:
-            rows, blob = pack_jobs([job._replace(payload=b"") for job in jobs])
-            worker.send(Frame(Kind.ANSWER, frame.id, {"jobs": rows}, blob))
+            page = next(pieces([job._replace(payload=b"") for job in jobs]), [])
+            rows, blob = pack_jobs(page)
+            worker.send(Frame(Kind.ANSWER, frame.id, {"jobs": rows, "more": len(page) < len(jobs)}, blob))
 
         self._store.ask(
-            lambda store: store.jobs(state=head["state"], task=head["task"], limit=head["limit"]), found
+            lambda store: store.jobs(
+                state=head["state"], task=head["task"], limit=head["limit"], before=head["before"]
+            ),
+            found,
         )
 
     def _cancel(self, worker: Worker, frame: Frame) -> None:

@@ -100,7 +100,7 @@ def _head(data: bytearray) -> dict[str, Any]:
         return {}
     try:
         head = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"the head of a frame is no JSON: {error}") from None
     if not isinstance(head, dict):
         raise WireError("the head of a frame is no object")
@@ -203,10 +203,10 @@ def unpack_jobs(rows: list[Any], blob: bytes) -> list[Job]:
 
 
 def pieces(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """The jobs in runs whose payloads fit a frame well."""
+    """The jobs in runs that fit a frame well."""
     start = size = 0
     for index, job in enumerate(jobs):
-        cost = len(job.payload) + 600
+        cost = 600 + sum(map(len, filter(None, (job.payload, job.result, job.error, job.output))))
         if size and size + cost > PIECE:
             yield jobs[start:index]
             start, size = index, 0

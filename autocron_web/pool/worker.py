@@ -6,6 +6,7 @@ It ends when the monitor does (parent-death signal), or closes the channel.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -13,15 +14,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import execution
 from ..engine import engine
+from ..errors import AutocronError
 from ..jobs import FINISHED, Job
 from ..process import die_with_parent
 from ..tasks import crons, registry
-from .loader import LoadError, app_files, import_modules, load_app
+from .loader import LoadError, app_files, end_of_load, import_modules, load_app
 from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
 
 HIGH = 100  # tasks that close "all" descriptors often stop before it
@@ -29,16 +31,22 @@ ASK_PAUSE = 0.1  # seconds between looks at a job that a task waits for
 
 
 class Line:
-    """The worker's end of the channel: frames in order, and requests with answers."""
+    """The worker's end of the channel: frames in order, and requests with answers, from any thread.
+
+    A task may leave threads behind that go on asking while the worker waits for its next job. So
+    whoever waits for a frame reads for all, and tells the others.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._pid = os.getpid()
         self._decoder = Decoder()
         self._heard: deque[Frame] = deque()
         self._answers: dict[int, Frame] = {}
-        self._asked = 0
+        self._numbers = itertools.count(1)
         self._writing = threading.Lock()
-        self._asking = threading.Lock()
+        self._news = threading.Condition()
+        self._reading = False  # a thread is reading for all
 
     def send(self, frame: Frame) -> None:
         with self._writing:
@@ -46,24 +54,39 @@ class Line:
 
     def next(self) -> Frame | None:
         """The next thing to do, or None at the end of the channel."""
-        while not self._heard:
-            if not self._read():
-                return None
-        return self._heard.popleft()
+        return self._heard.popleft() if self._wait_for(lambda: bool(self._heard)) else None
 
     def ask(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
-        """Send a request of the running task and wait for its answer; from any of its threads."""
-        with self._asking:
-            self._asked += 1
-            number = self._asked
-            self.send(Frame(Kind.ASK, number, head, blob))
-            while number not in self._answers:
-                if not self._read():
-                    os._exit(1)  # the monitor is gone, and so is this worker at any moment
-            return self._answers.pop(number)
+        """Send a request of the running task and wait for its answer."""
+        if os.getpid() != self._pid:
+            raise AutocronError(
+                "tasks cannot be called in a process that a task has forked: call them in the task itself"
+            )
+        number = next(self._numbers)
+        self.send(Frame(Kind.ASK, number, head, blob))
+        if not self._wait_for(lambda: number in self._answers):
+            os._exit(1)  # the monitor is gone, and so is this worker at any moment
+        return self._answers.pop(number)
+
+    def _wait_for(self, arrived: Callable[[], bool]) -> bool:
+        """Read, or let another thread read, until `arrived()`; False at the end of the channel."""
+        with self._news:
+            while not arrived():
+                if self._reading:
+                    self._news.wait()
+                elif not self._read():
+                    return False
+            return True
 
     def _read(self) -> bool:
-        data = self._sock.recv(262144)
+        self._reading = True
+        self._news.release()
+        try:
+            data = self._sock.recv(262144)
+        finally:
+            self._news.acquire()
+            self._reading = False
+            self._news.notify_all()
         for frame in self._decoder.feed(data):
             if frame.kind == Kind.ANSWER:
                 self._answers[frame.id] = frame
@@ -98,7 +121,7 @@ class WorkerClient:
 
     def wait(self, job: Job, timeout: float | None) -> Job:
         if self.loading:
-            raise LoadError("it waits for a job while it is being loaded, which would wait for ever")
+            end_of_load("it waits for a job while it is being loaded, which would wait for ever")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             job = self.get(job.id) or job
@@ -120,9 +143,15 @@ class WorkerClient:
     def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
         if self.loading:
             return []
-        request = {"request": "jobs", "limit": limit, "task": task, "state": state}
-        answer = self._line.ask(request)
-        return unpack_jobs(answer.head["jobs"], answer.blob)
+        found: list[Job] = []
+        more = True
+        while more and len(found) < limit:
+            before = found[-1].seq if found else None
+            request = {"request": "jobs", "limit": limit - len(found), "task": task, "state": state}
+            answer = self._line.ask({**request, "before": before})
+            found += unpack_jobs(answer.head["jobs"], answer.blob)
+            more = answer.head["more"]
+        return found
 
     def progress(self, note: list[Any]) -> None:
         if not self.loading:

@@ -87,17 +87,24 @@ class Store(Protocol):
         ...
 
     def cancel(self, job_id: str, now: int, reason: str) -> bool:
-        """Make a waiting job `cancelled`. Whether it was waiting."""
+        """Make a waiting job `cancelled`, to be kept `ERROR_TTL`. Whether it was waiting."""
         ...
 
     # -- the monitor's side -----------------------------------------------------------------
 
     def batch(self) -> AbstractContextManager[None]:
-        """One write transaction around several calls, committed on leaving, rolled back on an exception."""
+        """One write transaction around several calls, committed on leaving, rolled back on an exception.
+
+        It belongs to the calling thread; other threads' writes wait for its end. Inside another one it is
+        a part of that. When a call in it has failed, nothing of it is stored, even if that was caught.
+        """
         ...
 
     def take_epoch(self, owner: str) -> int:
-        """Begin the next epoch and make it `owner`'s: what carries an older one of this owner is refused."""
+        """Begin the next epoch and make it `owner`'s: claims under an older one of this owner get nothing.
+
+        Jobs that run under an older one stay its until `recover`; what is settled later is refused.
+        """
         ...
 
     def newest_epoch(self, owner: str) -> int:
@@ -108,7 +115,7 @@ class Store(Protocol):
         """Let jobs wait again that run under an older epoch of `owner`, due as they were.
 
         `crashes` stays as it is: their monitor did not see them die. Those that were handed over
-        `max_attempts` times end in `error` ("interrupted", error_type "Interrupted").
+        `max_attempts` times end in `error` ("interrupted: …", error_type "Interrupted"), kept `ERROR_TTL`.
         """
         ...
 
@@ -126,8 +133,9 @@ class Store(Protocol):
         """Write back claimed jobs (done, failed, waiting again …) that are still running under `epoch`.
 
         All columns but `id`, `seq`, `task`, `kind`, `created`, `payload`, `codec`, `unique_key` and
-        `parent` are set. A job that leaves `running` loses `owner` and `epoch`. Answers with the
-        number of jobs that were still this epoch's.
+        `parent` are set. A job that leaves `running` loses `owner` and `epoch`. Characters of `reason`,
+        `error_type`, `error` and `output` that no store can hold (NUL, lone surrogates) become escapes.
+        Answers with the number of jobs that were still this epoch's.
         """
         ...
 

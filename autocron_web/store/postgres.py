@@ -6,11 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, LiteralString, cast
-
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
+from typing import Any
 
 from ..errors import StoreBusy, StoreError, WrongApplication
 from ..jobs import Job
@@ -18,6 +14,18 @@ from . import ERROR_TTL, Recovery
 from . import postgres_sql as sql
 from .migrations import missing_steps
 from .rows import job_of, meta_text, row_of, settled_row
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from psycopg.pq import TransactionStatus
+except ImportError as error:
+    raise StoreError(
+        f"A PostgreSQL database needs psycopg ({error}). Install it: pip install 'autocron-web[postgres]'"
+    ) from error
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Values = Sequence[Any] | dict[str, Any]
 
 
 class _Own:
@@ -27,7 +35,7 @@ class _Own:
         self.pid = os.getpid()
         self.lock = threading.RLock()
         self.holder = 0  # the thread whose transaction is open
-        self.connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self.connection: Connection | None = None
 
 
 class PostgresStore:
@@ -40,7 +48,8 @@ class PostgresStore:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self.name = make_conninfo(**(conninfo_to_dict(dsn) | {"password": None}))
+        parts = {key: value for key, value in conninfo_to_dict(dsn).items() if key != "password"}
+        self.name = make_conninfo("", **parts)
         self._owned: dict[int, _Own] = {}  # by pid; what was inherited stays in it, unused
 
     def __repr__(self) -> str:
@@ -69,8 +78,8 @@ class PostgresStore:
 
     def adopt(self, app_id: str) -> None:
         with self._transaction() as connection:
-            connection.execute(sql.SET_META_ONCE, ("app_id", app_id))
-            [(owner,)] = connection.execute(sql.GET_META, ("app_id",)).fetchall()
+            _run(connection, sql.SET_META_ONCE, ("app_id", app_id))
+            [(owner,)] = _run(connection, sql.GET_META, ("app_id",)).fetchall()
         if owner != app_id:
             raise WrongApplication(
                 f"{self.name} belongs to the application {owner!r}, and this is {app_id!r}. Give each "
@@ -116,9 +125,13 @@ class PostgresStore:
 
     def take_epoch(self, owner: str) -> int:
         with self._transaction() as connection:
-            [(epoch,)] = connection.execute(sql.NEXT_EPOCH).fetchall()
-            connection.execute(sql.SET_META, (f"epoch:{owner}", str(epoch)))
+            [(epoch,)] = _run(connection, sql.NEXT_EPOCH).fetchall()
+            _run(connection, sql.SET_META, (f"epoch:{owner}", str(epoch)))
         return int(epoch)
+
+    def newest_epoch(self, owner: str) -> int:
+        found = self._read(sql.GET_META, (f"epoch:{owner}",))
+        return int(found[0][0]) if found else 0
 
     def recover(self, owner: str, epoch: int, now: int, max_attempts: int) -> Recovery:
         values = {
@@ -129,14 +142,14 @@ class PostgresStore:
             "kept_until": now + ERROR_TTL,
         }
         with self._transaction() as connection:
-            failed = connection.execute(sql.RECOVER_FAILED, values).rowcount
-            waiting = connection.execute(sql.RECOVER_WAITING, values).rowcount
+            failed = _run(connection, sql.RECOVER_FAILED, values).rowcount
+            waiting = _run(connection, sql.RECOVER_WAITING, values).rowcount
         return Recovery(waiting, failed)
 
     def claim(self, owner: str, epoch: int, limit: int, now: int) -> list[Job]:
         values = {"owner": owner, "epoch": epoch, "limit": limit, "now": now}
         with self._transaction() as connection:
-            rows = connection.execute(sql.CLAIM, values).fetchall()
+            rows = _run(connection, sql.CLAIM, values).fetchall()
         return sorted(map(job_of, rows), key=lambda job: (-job.priority, job.due, job.seq))
 
     def settle(self, jobs: Sequence[Job], epoch: int) -> int:
@@ -155,8 +168,8 @@ class PostgresStore:
     def purge(self, now: int, limit: int = 1000) -> int:
         values = {"now": now, "kept_until": now + ERROR_TTL, "limit": limit}
         with self._transaction() as connection:
-            cancelled = connection.execute(sql.PURGE_LATE, values).rowcount
-            deleted = connection.execute(sql.PURGE_FINISHED, values | {"limit": limit - cancelled}).rowcount
+            cancelled = _run(connection, sql.PURGE_LATE, values).rowcount
+            deleted = _run(connection, sql.PURGE_FINISHED, values | {"limit": limit - cancelled}).rowcount
         return cancelled + deleted
 
     # -- cron -----------------------------------------------------------------------------------
@@ -164,13 +177,13 @@ class PostgresStore:
     def see_cron(self, name: str, schedule: str, zone: str, now: int) -> int:
         with self._transaction() as connection:
             values = {"name": name, "schedule": schedule, "zone": zone, "now": now}
-            connection.execute(sql.SEE_CRON, values)
-            [(last_slot,)] = connection.execute(sql.LAST_SLOT, (name,)).fetchall()
+            _run(connection, sql.SEE_CRON, values)
+            [(last_slot,)] = _run(connection, sql.LAST_SLOT, (name,)).fetchall()
         return int(last_slot)
 
     def take_slot(self, name: str, slot: int, job: Job | None) -> bool:
         with self._transaction() as connection:
-            taken = connection.execute(sql.TAKE_SLOT, {"name": name, "slot": slot}).rowcount == 1
+            taken = _run(connection, sql.TAKE_SLOT, {"name": name, "slot": slot}).rowcount == 1
             if taken and job is not None:
                 _insert(connection, [job])
         return taken
@@ -196,7 +209,7 @@ class PostgresStore:
         pid = os.getpid()
         return self._owned.get(pid) or self._owned.setdefault(pid, _Own())
 
-    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def _connect(self) -> Connection:
         try:
             connection = psycopg.connect(self._dsn, autocommit=True, application_name="autocron-web")
         except psycopg.Error as error:
@@ -211,7 +224,7 @@ class PostgresStore:
         return connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    def _transaction(self) -> Iterator[Connection]:
         """One transaction, committed on leaving; inside another one of the same thread, a part of it."""
         own = self._own()
         with own.lock:
@@ -224,19 +237,19 @@ class PostgresStore:
                 if joins:
                     _refuse_a_failed_batch(connection)
                 else:
-                    connection.execute(sql.BEGIN)
+                    _run(connection, sql.BEGIN)
                     own.holder = threading.get_ident()
                 yield connection
                 if not joins:
                     _refuse_a_failed_batch(connection)
-                    connection.execute(sql.COMMIT)
+                    _run(connection, sql.COMMIT)
             except BaseException as error:
                 # A part that has failed half-way must not be committed with the rest.
                 if connection.info.transaction_status not in (
                     TransactionStatus.IDLE,
                     TransactionStatus.UNKNOWN,
                 ):
-                    connection.execute(sql.ROLLBACK)
+                    _run(connection, sql.ROLLBACK)
                 if isinstance(error, psycopg.Error) and (error.sqlstate or connection.broken):
                     raise self._explained(error) from error
                 raise
@@ -244,13 +257,13 @@ class PostgresStore:
                 if not joins:
                     own.holder = 0
 
-    def _read(self, query: str, values: Any = ()) -> list[Any]:
+    def _read(self, query: str, values: Values = ()) -> list[Any]:
         with self._transaction() as connection:
-            return connection.execute(cast(LiteralString, query), values).fetchall()
+            return _run(connection, query, values).fetchall()
 
     def _write(self, statement: str, values: Sequence[Any]) -> int:
         with self._transaction() as connection:
-            return connection.execute(cast(LiteralString, statement), values).rowcount
+            return _run(connection, statement, values).rowcount
 
     def _write_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         if not rows:
@@ -264,30 +277,37 @@ class PostgresStore:
         return StoreError(f"{self.name} cannot be used: {str(error).strip()}")
 
 
-def _migrate(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> None:
+def _run(
+    connection: Connection, statement: str, values: Values | None = None
+) -> psycopg.Cursor[tuple[Any, ...]]:
+    # As bytes: psycopg takes a `str` only where a type checker can see that it is a literal.
+    return connection.execute(statement.encode(), values)
+
+
+def _migrate(connection: Connection, name: str) -> None:
     """Run the steps that the schema lacks, in one transaction and under a lock of the database."""
     if not missing_steps(_schema(connection), sql.STEPS, name):
         return
     with connection.transaction():
-        connection.execute(sql.LOCK_SCHEMA)
+        _run(connection, sql.LOCK_SCHEMA)
         for step in missing_steps(_schema(connection), sql.STEPS, name):
             for statement in step:
-                connection.execute(cast(LiteralString, statement))
-        connection.execute(sql.SET_META, ("schema", str(len(sql.STEPS))))
+                _run(connection, statement)
+        _run(connection, sql.SET_META, ("schema", str(len(sql.STEPS))))
 
 
-def _schema(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
-    [(has_meta,)] = connection.execute(sql.HAS_META).fetchall()
-    row = connection.execute(sql.GET_META, ("schema",)).fetchone() if has_meta else None
+def _schema(connection: Connection) -> int:
+    [(has_meta,)] = _run(connection, sql.HAS_META).fetchall()
+    row = _run(connection, sql.GET_META, ("schema",)).fetchone() if has_meta else None
     return int(row[0]) if row else 0
 
 
-def _refuse_a_failed_batch(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+def _refuse_a_failed_batch(connection: Connection) -> None:
     if connection.info.transaction_status != TransactionStatus.INTRANS:
         raise StoreError("Nothing of this batch is stored, since an earlier call in it failed.")
 
 
-def _insert(connection: psycopg.Connection[tuple[Any, ...]], jobs: Sequence[Job]) -> list[str]:
+def _insert(connection: Connection, jobs: Sequence[Job]) -> list[str]:
     """Add the jobs, and answer with the id of each, or of the job that is there in its place."""
     if all(job.unique_key is None for job in jobs):
         _each(connection, sql.INSERT, [row_of(job) for job in jobs])
@@ -295,19 +315,17 @@ def _insert(connection: psycopg.Connection[tuple[Any, ...]], jobs: Sequence[Job]
     return [_insert_one(connection, job) for job in jobs]
 
 
-def _insert_one(connection: psycopg.Connection[tuple[Any, ...]], job: Job) -> str:
+def _insert_one(connection: Connection, job: Job) -> str:
     while True:
-        if connection.execute(sql.INSERT, row_of(job)).rowcount:
+        if _run(connection, sql.INSERT, row_of(job)).rowcount:
             return job.id
         sought = {"id": job.id, "key": job.unique_key}
-        if found := connection.execute(sql.FIND_EXISTING, sought).fetchone():
+        if found := _run(connection, sql.FIND_EXISTING, sought).fetchone():
             return str(found[0])
         # The job that had the key has finished between the two statements: now there is room.
 
 
-def _each(
-    connection: psycopg.Connection[tuple[Any, ...]], statement: str, rows: Sequence[Sequence[Any]]
-) -> int:
+def _each(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
     with connection.cursor() as cursor:
-        cursor.executemany(cast(LiteralString, statement), rows)
+        cursor.executemany(statement.encode(), rows)
         return cursor.rowcount

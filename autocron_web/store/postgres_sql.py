@@ -17,8 +17,11 @@ COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 # One process at a time brings the schema up to date; the number is that of nothing else.
 LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(7164839205117)"
-# Whether there is a schema yet, in the first schema of the search path, where tables are made.
-HAS_META = "SELECT to_regclass(current_schema() || '.autocron_meta') IS NOT NULL"
+# Whether there is a schema yet, where tables are made. Not by `to_regclass`, which remembers that there was
+# none before this process waited for the lock.
+HAS_META = """
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_tables
+                   WHERE schemaname = current_schema() AND tablename = 'autocron_meta')"""
 
 STEPS: tuple[Step, ...] = (
     (  # 1
@@ -165,7 +168,8 @@ RECOVER_WAITING = """
 REVIVE = f"UPDATE autocron_job SET reason = NULL WHERE {UNKNOWN} AND task = %s"
 # Two purges at once take different jobs.
 PURGE_LATE = """
-    UPDATE autocron_job SET state = 'cancelled', reason = 'expired', finished = %(now)s, expires = %(kept_until)s
+    UPDATE autocron_job
+    SET state = 'cancelled', reason = 'expired', finished = %(now)s, expires = %(kept_until)s
     WHERE seq IN (
         SELECT seq FROM autocron_job
         WHERE state = 'waiting' AND expires IS NOT NULL AND expires <= %(now)s

@@ -74,7 +74,6 @@ class Site:
         self._environment = {
             **os.environ,
             "AUTOCRON_HOME": str(self.home),
-            "HOME": str(self.folder),  # where gunicorn puts its control socket
             "LEDGER": str(self._ledger),
             "PORT": str(self.port),
             "PYTHONDONTWRITEBYTECODE": "1",

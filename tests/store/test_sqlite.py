@@ -595,6 +595,21 @@ def test_a_damaged_file_is_an_error_and_is_left_as_it_is(path: Path) -> None:
     assert path.stat().st_size == len(content)
 
 
+# -- changes ------------------------------------------------------------------------------------------
+
+
+def test_changed_tells_of_commits_by_others_alone(store: SqliteStore, path: Path) -> None:
+    assert store.changed()  # not known yet
+    assert not store.changed()
+    store.enqueue([job()])
+    assert not store.changed()
+    with closing(SqliteStore(path)) as other:
+        other.enqueue([job()])
+        other.enqueue([job()])
+    assert store.changed()
+    assert not store.changed()
+
+
 # -- schema -------------------------------------------------------------------------------------------
 
 
