@@ -115,7 +115,11 @@ class Engine:
             store = SqliteStore(path, durability=durability)  # type: ignore[arg-type]
             store.open()
             store.adopt(app_id)
-            if store.setting("autocron_lock") == "on":
+            locked = store.setting("autocron_lock") == "on"
+            # A server written in C may fork this process now, without telling Python: no connection must
+            # cross that, as SQLite would take the parent's locks for the child's. Calls open it again.
+            store.close()
+            if locked:
                 self._client = InlineClient()
                 return False
             self._link = Link(path, self._hello, serving=False, durability=durability)

@@ -70,9 +70,10 @@ def new_id() -> str:
 
 MAX_CRASHES = 3
 MAX_ATTEMPTS = 20
-RESULT_TTL = 1800  # seconds that a done or cancelled job is kept
-ERROR_TTL = 14 * 86400  # seconds that a failed job is kept
+RESULT_TTL = 1800 * SECOND  # how long a done job is kept
+ERROR_TTL = 14 * 86400 * SECOND  # how long a failed or cancelled one is
 MAX_TRACEBACK = 64 * 1024  # bytes
+MAX_PAUSE = 365 * 86400  # seconds before another try, however often the backoff was doubled
 
 
 def succeeded(
@@ -88,7 +89,7 @@ def failed(job: Job, moment: int, error_type: str, error: str, output: str | Non
     facts: dict[str, Any] = {"error_type": error_type, "error": error[-MAX_TRACEBACK:], "output": output}
     if failures > job.meta.get("retries", 0):
         return _finished(job, moment, state="error", **facts)
-    pause = job.meta.get("backoff", 1.0) * 2 ** (failures - 1)
+    pause = min(job.meta.get("backoff", 1.0) * 2.0 ** min(failures - 1, 40), MAX_PAUSE)
     meta = {**job.meta, "failures": failures}
     return job._replace(state="waiting", due=moment + int(pause * SECOND), meta=meta, **facts)
 
@@ -127,5 +128,7 @@ def handed_back(job: Job, reason: str | None = None) -> Job:
 
 
 def _finished(job: Job, moment: int, **columns: Any) -> Job:
-    lasting = ERROR_TTL if columns["state"] == "error" else job.meta.get("result_ttl", RESULT_TTL)
-    return job._replace(finished=moment, expires=moment + int(lasting * SECOND), **columns)
+    lasting = ERROR_TTL
+    if columns["state"] == "done":
+        lasting = int(job.meta["result_ttl"] * SECOND) if "result_ttl" in job.meta else RESULT_TTL
+    return job._replace(finished=moment, expires=moment + lasting, **columns)

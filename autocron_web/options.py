@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import datetime
 
 
+LONGEST = 1e10  # seconds: 300 years
 MOST = 1_000_000  # retries, and the highest priority: far more than anybody means, and every store can hold it
 
 
@@ -31,14 +32,12 @@ class Options(NamedTuple):
     def changed(self, **given: Any) -> Options:
         """A copy with these keywords; raises `ConfigError` that names what is wrong."""
         spans = {unit: given.pop(unit) for unit in list(given) if unit in _UNITS}
-        if spans:
-            given["delay"] = _span(spans)
-        elif "delay" in given:
-            raise ConfigError(f"delay is {given['delay']!r}: say it in a unit, such as minutes=5")
-        unknown = set(given) - set(self._fields)
+        unknown = set(given) - set(self._fields[1:])
         if unknown:
             words = ", ".join([*_UNITS, *self._fields[1:], "name"])
             raise ConfigError(f"{', '.join(sorted(unknown))}: no such option of a task; there are {words}")
+        if spans:
+            given["delay"] = _span(spans)
         options = self._replace(**given)
         options._check()
         return options
@@ -68,10 +67,10 @@ class Options(NamedTuple):
         for word in ("backoff", "timeout", "expires", "result_ttl"):
             value = getattr(self, word)
             if value is not None and not _is_span(value):
-                raise ConfigError(f"{word} is {value!r}: give a number of seconds, 0 or more")
+                raise ConfigError(f"{word} is {value!r}: give a number of seconds, 0 or more, of no more than 300 years")
         if self.unique not in (None, "args", "task"):
             raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
-        if not isinstance(self.queue, str) or not self.queue:
+        if not isinstance(self.queue, str) or not self.queue or not self.queue.isprintable():
             raise ConfigError(f"queue is {self.queue!r}: give a word, such as 'mail'")
         if self.schedule is not None and not hasattr(self.schedule, "timestamp"):
             raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
@@ -82,12 +81,15 @@ _UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds
 
 def _is_span(value: object) -> bool:
     """Whether this is a length of time: a number, neither negative nor without end."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e10
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST
 
 
 def _span(spans: dict[str, Any]) -> int:
     for unit, value in spans.items():
         if not _is_span(value):
-            raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more")
+            raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more, of no more than 300 years")
     seconds: float = sum(value * _UNITS[unit] for unit, value in spans.items())
+    if not _is_span(seconds):
+        words = ", ".join(f"{unit}={value!r}" for unit, value in spans.items())
+        raise ConfigError(f"{words}: that is more than 300 years")
     return round(seconds * SECOND)

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from ..jobs import SECOND, Job
-
-#: How long a job is kept that nobody saw the end of: cancelled, expired, or given up in `recover`.
-ERROR_TTL = 14 * 24 * 3600 * SECOND
+from ..jobs import Job
 
 
 class Recovery(NamedTuple):

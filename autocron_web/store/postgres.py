@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..errors import StoreBusy, StoreError, WrongApplication
-from ..jobs import Job
-from . import ERROR_TTL, Recovery
+from ..jobs import ERROR_TTL, Job
+from . import Recovery
 from . import postgres_sql as sql
 from .migrations import missing_steps
 from .rows import job_of, meta_text, row_of, settled_row

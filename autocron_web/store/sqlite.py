@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 from ..errors import WrongApplication
-from ..jobs import Job
-from . import ERROR_TTL, Recovery
+from ..jobs import ERROR_TTL, Job
+from . import Recovery
 from . import sqlite_sql as sql
 from .rows import job_of, meta_text, row_of, settled_row
 from .sqlite_file import Own, SqliteFile

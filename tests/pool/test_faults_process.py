@@ -257,14 +257,16 @@ def test_17_a_signal_to_all_processes_is_one_drain(app: App, number: signal.Sign
 
 def test_17_a_signal_to_workers_that_have_just_been_born(app: App) -> None:
     script = app.run("calm:x")
-    monitor, workers = app.run_idle()
+    _, workers = app.run_idle()
     kill(*workers)
-    wait_until(lambda: pids("worker"), 5, "a new worker")
-    deadline = time.monotonic() + 0.5
+    born: set[int] = set()
+    deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
-        for worker in pids("worker"):
+        for worker in pids("worker") - workers:
+            born.add(worker)
             os.kill(worker, signal.SIGINT)
+            os.kill(worker, signal.SIGTERM)
     app.run("tell:a")
     app.wait_for("tell a")
-    wait_for_pool()
+    assert wait_for_pool()[1] == born
     assert script.stderr == ""

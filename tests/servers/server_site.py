@@ -51,6 +51,7 @@ class Site:
     """The app's folder, its ledger, its store, and the server's processes.
 
     command: makes the server's command line from `port`, `pidfile` and `fifo`.
+    user: who is to own the folder.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class Site:
         self._environment = {
             **os.environ,
             "AUTOCRON_HOME": str(self.home),
-            "LEDGER": str(self._ledger),
-            "PORT": str(self.port),
+            "SHOP_LEDGER": str(self._ledger),
+            "SHOP_PORT": str(self.port),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join([str(CHECKOUT), sysconfig.get_path("purelib")]),
             "PYTHONUNBUFFERED": "1",
@@ -84,7 +85,7 @@ class Site:
         }
         if user is not None:
             _give_to(user, self.folder)
-        self._mark = f"LEDGER={self._ledger}".encode()
+        self._mark = f"SHOP_LEDGER={self._ledger}".encode()
         self._started: list[subprocess.Popen[bytes]] = []
         self.pid = 0
         self.store = SqliteStore(self.home / "shop.db")

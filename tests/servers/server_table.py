@@ -1,4 +1,4 @@
-"""The servers of the matrix: how each one is started, reloaded and ended."""
+"""The servers of the matrix: how each one is started, and how it is given new code."""
 
 from __future__ import annotations
 
@@ -13,34 +13,40 @@ from server_site import Site, python_of
 
 from conftest import cannot_run
 
-Reload = Callable[[Site], None]
+
+class Reload(NamedTuple):
+    """How a server is given new code: in words, and done to a running one after its files have changed."""
+
+    words: str
+    do: Callable[[Site], object]
 
 
 class Server(NamedTuple):
     """One line of the matrix.
 
-    command: what is typed, with `{port}` and `{fifo}` filled in, and the program found beside this Python.
-    processes: how many processes serve the app.
-    reload: what is done after the code has changed, and in words; None where no reload is needed or known.
+    command: what is typed, with `{port}`, `{pidfile}` and `{fifo}` to be filled in.
     recycles: whether its processes are replaced all the time.
-    user: whom it becomes, if it is started by root.
+    debug: whether the sample app, which is the program, is told to run in debug mode.
+    user: whom it becomes; it is started by root.
     """
 
     name: str
     command: str
-    processes: int
     reload: Reload
-    reload_words: str
     recycles: bool = False
-    environment: tuple[tuple[str, str], ...] = ()
+    debug: bool = False
     user: str | None = None
 
+    def argv(self, **values: object) -> list[str]:
+        """The command line, with the program that is installed beside this Python."""
+        program, *words = [word.format(**values) for word in self.command.split()]
+        if self.user is not None:
+            python = python_of(self.user) or cannot_run(f"{self.user} cannot run any Python here")
+            return [python, "-m", program, *words]
+        return [os.path.join(sysconfig.get_path("scripts"), program), *words]
 
-def hup(site: Site) -> None:
-    os.kill(site.pid, signal.SIGHUP)
 
-
-def usr2(site: Site) -> None:
+def _usr2(site: Site) -> None:
     """Gunicorn's upgrade: a second master starts, and then the first one is told to end."""
     old = site.pid
     os.kill(old, signal.SIGUSR2)
@@ -49,52 +55,64 @@ def usr2(site: Site) -> None:
     os.kill(old, signal.SIGTERM)
 
 
-def touch(site: Site) -> None:
-    """The reloader watches the files."""
-
-
-def chain(site: Site) -> None:
-    """uWSGI reloads one process after the other, and keeps the master."""
-    site.fifo.write_text("c")
-
-
-def restart(site: Site) -> None:
-    os.kill(site.pid, signal.SIGTERM)
+def _restart(site: Site) -> None:
+    site.signal(signal.SIGTERM)
     site.wait_for_exit()
     site.start()
 
 
-#: Without gunicorn's control socket: its thread makes forks of the master warn from Python 3.12 on, which would
-#: hide warnings about threads of ours.
-GUNICORN = "gunicorn shop:app --bind 127.0.0.1:{port} --pid {pidfile} --no-control-socket "
+HUP = Reload("`HUP`", lambda site: os.kill(site.pid, signal.SIGHUP))
+USR2 = Reload("`USR2`, then `TERM` to the old master", _usr2)
+CHAIN = Reload("chain reload (`c` into the master's fifo)", lambda site: site.fifo.write_text("c"))
+FILE = Reload("a changed file", lambda site: None)
+RESTART = Reload("stopped and started again", _restart)
+
+#: Without gunicorn's control socket, whose thread makes forks of the master warn from Python 3.12 on:
+#: that would hide warnings about a thread of ours.
+GUNICORN = "gunicorn shop:app --bind 127.0.0.1:{port} --pid {pidfile} --no-control-socket -w "
 UVICORN = "uvicorn shop_asgi:application --port {port} "
-#: `--binary-path`: pyuwsgi reloads itself with the base interpreter, which does not know the environment's packages.
-UWSGI = f"uwsgi --http-socket 127.0.0.1:{{port}} --module shop:app --die-on-term --binary-path {sys.executable} "
+#: With `--binary-path`, because pyuwsgi executes itself anew with the base interpreter, which does not see
+#: the packages of a virtual environment.
+UWSGI = (
+    "uwsgi --http-socket 127.0.0.1:{port} --module shop:app --die-on-term"
+    f" --binary-path {sys.executable} --master --processes "
+)
 
 SERVERS = (
-    Server("gunicorn, sync", GUNICORN + "-w 3", 3, hup, "HUP"),
-    Server("gunicorn, gthread", GUNICORN + "-w 3 -k gthread --threads 4", 3, hup, "HUP"),
-    Server("gunicorn, gevent", GUNICORN + "-w 3 -k gevent", 3, hup, "HUP"),
-    Server("gunicorn --preload", GUNICORN + "-w 3 --preload", 3, usr2, "USR2, then TERM to the old master"),
-    Server("gunicorn --max-requests 5", GUNICORN + "-w 1 --max-requests 5", 1, hup, "HUP", recycles=True),
-    Server("gunicorn, upgraded by USR2", GUNICORN + "-w 3", 3, usr2, "USR2, then TERM to the old master"),
-    Server("gunicorn -u nobody", GUNICORN + "-w 3 -u nobody", 3, hup, "HUP", user="nobody"),
-    Server("gunicorn --preload -u nobody", GUNICORN + "-w 3 --preload -u nobody", 3, usr2, "USR2, then TERM to the old master", user="nobody"),
-    Server("uvicorn --workers 3", UVICORN + "--workers 3", 3, hup, "HUP"),
-    Server("uvicorn --reload", UVICORN + "--reload", 1, touch, "a changed file"),
-    Server("uWSGI", UWSGI + "--master -p 3", 3, hup, "HUP"),
-    Server("uWSGI --enable-threads", UWSGI + "--master -p 3 --enable-threads", 3, hup, "HUP"),
-    Server("uWSGI --lazy-apps", UWSGI + "--master -p 3 --lazy-apps --master-fifo {fifo}", 3, chain, "chain reload"),
-    Server("flask run --debug", "flask --app shop run --debug --port {port}", 1, touch, "a changed file"),
-    Server("python shop.py", "python shop.py", 1, restart, "stopped and started again"),
-    Server("python shop.py, debug", "python shop.py", 1, touch, "a changed file", environment=(("DEBUG", "1"),)),
-)  # fmt: skip
+    Server("gunicorn, sync", GUNICORN + "3", HUP),
+    Server("gunicorn, gthread", GUNICORN + "3 -k gthread --threads 4", HUP),
+    Server("gunicorn, gevent", GUNICORN + "3 -k gevent", HUP),
+    Server("gunicorn, upgraded", GUNICORN + "3", USR2),
+    Server("gunicorn `--preload`", GUNICORN + "3 --preload", USR2),
+    Server("gunicorn `--max-requests 5`", GUNICORN + "1 --max-requests 5", HUP, recycles=True),
+    Server("gunicorn `-u nobody`", GUNICORN + "3 -u nobody", HUP, user="nobody"),
+    Server("gunicorn `--preload -u nobody`", GUNICORN + "3 --preload -u nobody", USR2, user="nobody"),
+    Server("uvicorn `--workers 3`", UVICORN + "--workers 3", HUP),
+    Server("uvicorn `--reload`", UVICORN + "--reload", FILE),
+    Server("uWSGI", UWSGI + "3", HUP),
+    Server("uWSGI `--enable-threads`", UWSGI + "3 --enable-threads", HUP),
+    Server("uWSGI `--lazy-apps`", UWSGI + "3 --lazy-apps --master-fifo {fifo}", CHAIN),
+    Server("`flask run --debug`", "flask --app shop run --debug --port {port}", FILE),
+    Server("`python shop.py`", "python shop.py", RESTART),
+    Server("`python shop.py`, debug", "python shop.py", FILE, debug=True),
+)
 
-
-def argv(server: Server, **values: object) -> list[str]:
-    """The command line, with the program of the environment that runs the tests."""
-    program, *words = [word.format(**values) for word in server.command.split()]
-    if server.user is not None:
-        python = python_of(server.user) or cannot_run(f"{server.user} cannot run any Python here")
-        return [python, "-m", program, *words]
-    return [os.path.join(sysconfig.get_path("scripts"), program), *words]
+#: What a change of the core is to be tried with once: `make matrix`.
+MORE = (
+    *(
+        Server(
+            f"gunicorn, {kind}{option and f' `{option}`'}, {reload.words}", command, reload, "max" in option
+        )
+        for kind in ("sync", "gthread", "gevent")
+        for option in ("", "--preload", "--max-requests 5")
+        for reload in (HUP, USR2)
+        for command in [f"{GUNICORN}3 -k {kind} {option}"]
+        if (option, reload) != ("--preload", HUP)  # which goes on with the old code
+    ),
+    Server("gunicorn, one process", GUNICORN + "1", HUP),
+    Server("uvicorn", UVICORN, RESTART),
+    Server("uWSGI `--threads 4`", UWSGI + "3 --threads 4", HUP),
+    Server("uWSGI `--lazy-apps`, `HUP`", UWSGI + "3 --lazy-apps", HUP),
+    Server("uWSGI `--max-requests 5`", UWSGI + "1 --max-requests 5", HUP, recycles=True),
+    Server("`flask run`", "flask --app shop run --port {port}", RESTART),
+)

@@ -12,9 +12,10 @@ import autocron_web as autocron
 from autocron_web.flask import AutocronFlask
 
 app = Flask(__name__)
+app.config["AUTOCRON_WORKERS"] = int(os.environ.get("SHOP_WORKERS", "2"))
 AutocronFlask(app)
 
-LEDGER = os.environ["LEDGER"]
+LEDGER = os.environ["SHOP_LEDGER"]
 
 
 def note(*words: object) -> None:
@@ -50,4 +51,4 @@ def call(task: str, word: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ["PORT"]), debug="DEBUG" in os.environ)
+    app.run(port=int(os.environ["SHOP_PORT"]), debug="SHOP_DEBUG" in os.environ)
