@@ -22,7 +22,7 @@ demo: .venv/for-demo
 
 test: .venv/for-test
 	.venv/bin/python -m pytest $(ARGS)
-	@for version in $(call others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
+	$(if $(others),$(MAKE) --no-print-directory -j2 $(output_sync) $(addprefix test-,$(others)))
 
 test-%: .venv-%/for-test
 	.venv-$*/bin/python -m pytest -m "not once" $(ARGS)
@@ -72,3 +72,5 @@ found = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/
 # the versions that are found, without that of .venv
 version = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 others = $(foreach other,$(filter-out $(version),3.11 3.12 3.13),$(if $(call found,$(other)),$(other)))
+# make 3.81, which macOS has, cannot keep the outputs apart
+output_sync = $(if $(filter output-sync,$(.FEATURES)),--output-sync)

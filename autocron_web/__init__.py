@@ -9,6 +9,7 @@ autocron.start("shop.db")
 send_mail("a@b.c", "hi")
 """
 
+from .decorators import cron, delay, every
 from .engine import Engine, engine
 from .errors import (
     AutocronError,
@@ -26,7 +27,7 @@ from .errors import (
     WrongApplication,
 )
 from .results import Progress, Result
-from .tasks import Task, cron, delay
+from .tasks import Task
 
 __version__ = "0.1.0"
 
@@ -82,6 +83,7 @@ __all__ = [
     "WrongApplication",
     "cron",
     "delay",
+    "every",
     "get_results",
     "in_worker",
     "leave",

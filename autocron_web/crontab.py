@@ -6,10 +6,12 @@ what daylight saving makes of the answer is decided here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from . import cronfields as fields
-from .cronfields import Field, Values, from_keyword, from_text, short
+from .cronfields import Values, from_keyword, from_text, short
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -169,13 +171,12 @@ class Crontab:
 
     def next_after(self, moment: datetime) -> datetime:
         """The first slot later than `moment`, which must be aware; in the crontab's zone."""
-        from datetime import timezone
 
         if moment.tzinfo is None:
             raise ValueError("a crontab is asked for the slot after an aware datetime, not a naive one")
         zone = self._resolve()[0]
         find = self._next_by_real_time if self.minutes.star or self.hours.star else self._next_by_the_clock
-        return find(moment.astimezone(timezone.utc), zone).astimezone(zone)
+        return find(moment.astimezone(UTC), zone).astimezone(zone)
 
     def _resolve(self) -> tuple[tzinfo | None, str]:
         if self._zone is None:
@@ -220,3 +221,48 @@ class Crontab:
             _list((n + 1) % 7 for n in self.days_of_week.numbers) if self._days_of_week_set else "*"
         )
         return f"{_list(self.minutes.numbers)} {_list(self.hours.numbers)} {days} {_list(self.months.numbers)} {days_of_week}"
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))
+
+
+def _offset(moment: datetime, zone: tzinfo | None) -> timedelta:
+    """How far the zone's clock is ahead of UTC at this moment."""
+    offset = moment.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
+def _first_at(wall: datetime, zone: tzinfo | None) -> datetime:
+    """The first moment at which the zone's clock shows this time; in a gap, that of the change."""
+    from datetime import timedelta
+
+    naive = wall.replace(fold=0)
+    local = naive.astimezone() if zone is None else naive.replace(tzinfo=zone)
+    run = local.astimezone(UTC)
+    shown = run.astimezone(zone).replace(tzinfo=None, fold=0)
+    if shown == naive:
+        return run
+    day = timedelta(days=1)
+    return _next_change(run - day, run + day, zone) or run
+
+
+def _next_change(moment: datetime, until: datetime, zone: tzinfo | None) -> datetime | None:
+    """The first moment after `moment`, at the latest `until`, at which the zone's clock is set; to the second."""
+    from datetime import timedelta
+
+    week, second = timedelta(days=7), timedelta(seconds=1)
+    while moment < until:
+        before, end = _offset(moment, zone), min(moment + week, until)
+        if _offset(end, zone) != before:
+            while end - moment > second:
+                middle = moment + (end - moment) / 2
+                middle = middle.replace(microsecond=0) if middle - moment > second else moment + second
+                if _offset(middle, zone) == before:
+                    moment = middle
+                else:
+                    end = middle
+            return end.replace(microsecond=0)
+        moment = end
+    return None

@@ -108,6 +108,11 @@ class Engine:
             return False
 
     def _start(self, path: str, app_id: str, durability: str) -> bool:
+        # All that a call needs is imported now: a fork beside a thread that imports locks up the child.
+        import hashlib  # noqa: F401
+        import inspect  # noqa: F401
+
+        from . import codec  # noqa: F401
         from .link import Link
         from .store.sqlite import SqliteStore
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import time
 from typing import Any
 
-from .process import interpreter, open_pidfd, pool_command, start_time, worker_environment
+from .process import interpreter, open_pidfd, pool_command, readable, start_time, worker_environment
 from .settings import warn
 
 LOOK = 0.01  # seconds between looks at a process of which there is no pidfd
@@ -38,8 +37,8 @@ def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool:
     finally:
         os.close(into)
     try:
-        readable, _, _ = select.select([out], [], [], max(0.0, deadline - time.monotonic()))
-        return bool(readable and os.read(out, 1))
+        answered = readable([out], max(0.0, deadline - time.monotonic()))
+        return bool(answered and os.read(out, 1))
     finally:
         os.close(out)
         launcher.wait()  # it forks and ends at once, so that the monitor is nobody's child here
@@ -51,7 +50,7 @@ def wait_for_end(pid: int, deadline: float | None) -> bool:
     if pidfd is not None:
         try:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            return bool(select.select([pidfd], [], [], left)[0])
+            return bool(readable([pidfd], left))
         finally:
             os.close(pidfd)
     while start_time(pid) is not None:

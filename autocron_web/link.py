@@ -8,7 +8,6 @@ child finds another pid, leaves the object alone for ever and makes its own.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import Any
 
 from .launch import start_monitor, wait_for_end
 from .pool.wire import Decoder, Frame, Kind, WireError, encode, short_address
-from .process import open_pidfd
+from .process import open_pidfd, readable
 
 ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
 RETRY = 0.01  # seconds between looks for the monitor that won the election
@@ -261,7 +260,7 @@ class Link:
         assert own.sock is not None
         while not own.heard:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([own.sock], [], [], left)[0]:
+            if not readable([own.sock.fileno()], left):
                 return None
             data = own.sock.recv(65536)
             if not data:
@@ -313,14 +312,13 @@ class Link:
     @staticmethod
     def _told_to_stop(own: _Own, pause: float | None) -> bool:
         """Wait for the monitor to say something (or for `pause` seconds); True if the thread must end."""
-        wanted: list[Any] = [own.stop_out]
-        if pause is None and own.sock is not None:
-            wanted.append(own.sock)
+        sock = own.sock
+        wanted = [own.stop_out] if pause is not None or sock is None else [own.stop_out, sock.fileno()]
         try:
-            readable = select.select(wanted, [], [], pause)[0]
+            heard = readable(wanted, pause)
         except (OSError, ValueError):  # the connection was closed by another thread
             return False
-        if own.stop_out in readable:
+        if own.stop_out in heard:
             with suppress(OSError):  # uWSGI closes all descriptors before it executes itself anew
                 os.read(own.stop_out, 1)
             return True

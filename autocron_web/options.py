@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 LONGEST = 1e10  # seconds: 300 years
-MOST = 1_000_000  # retries, and the highest priority: far more than anybody means, and every store can hold it
+MOST = (
+    1_000_000  # retries, and the highest priority: far more than anybody means, and every store can hold it
+)
 
 
 class Options(NamedTuple):
@@ -66,8 +68,10 @@ class Options(NamedTuple):
                 raise ConfigError(f"{word} is {value!r}: give at most {MOST:,}")
         for word in ("backoff", "timeout", "expires", "result_ttl"):
             value = getattr(self, word)
-            if value is not None and not _is_span(value):
-                raise ConfigError(f"{word} is {value!r}: give a number of seconds, 0 or more, of no more than 300 years")
+            if value is not None and not is_span(value):
+                raise ConfigError(
+                    f"{word} is {value!r}: give a number of seconds, 0 or more, of no more than 300 years"
+                )
         if self.unique not in (None, "args", "task"):
             raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
         if not isinstance(self.queue, str) or not self.queue or not self.queue.isprintable():
@@ -79,17 +83,17 @@ class Options(NamedTuple):
 _UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
 
 
-def _is_span(value: object) -> bool:
+def is_span(value: object) -> bool:
     """Whether this is a length of time: a number, neither negative nor without end."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST
 
 
 def _span(spans: dict[str, Any]) -> int:
     for unit, value in spans.items():
-        if not _is_span(value):
+        if not is_span(value):
             raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more, of no more than 300 years")
     seconds: float = sum(value * _UNITS[unit] for unit, value in spans.items())
-    if not _is_span(seconds):
+    if not is_span(seconds):
         words = ", ".join(f"{unit}={value!r}" for unit, value in spans.items())
         raise ConfigError(f"{words}: that is more than 300 years")
     return round(seconds * SECOND)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 #: Variables by which servers and reloaders pass sockets and roles to their children. A worker that
 #: inherited one would take over a listening socket, or believe itself to be the reloader's child.
@@ -53,6 +55,17 @@ def open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # macOS; a seccomp filter; the process is gone already
         return None
+
+
+def readable(descriptors: Iterable[int], timeout: float | None) -> list[int]:
+    """Those of the descriptors that can be read, or have ended, after `timeout` seconds at most.
+
+    poll(2), because select(2) knows no descriptor above 1023, and a busy server has more.
+    """
+    poll = select.poll()
+    for fd in descriptors:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(None if timeout is None else math.ceil(timeout * 1000))]
 
 
 def start_time(pid: int) -> int | None:

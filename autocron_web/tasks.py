@@ -1,11 +1,11 @@
-"""`delay` and `cron`: what a decorated function becomes, and the registry in which workers find it."""
+"""What a decorated function becomes, and the registry in which workers find it."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .errors import TaskDefinitionError
 from .jobs import SECOND, Job, new_id, now
@@ -13,8 +13,6 @@ from .options import Options
 from .settings import main_name
 
 if TYPE_CHECKING:
-    import datetime
-
     from .results import Result
 
 P = ParamSpec("P")
@@ -22,20 +20,6 @@ R = TypeVar("R")
 
 #: Every task of this process by its name. Workers look jobs up here, and nowhere else.
 registry: dict[str, Task[..., Any]] = {}
-
-#: Every cron of this process by the name of its task.
-crons: dict[str, Cron] = {}
-
-
-class Cron(NamedTuple):
-    """When a task runs by itself: the words that `autocron_web.crontab` reads."""
-
-    task: str
-    expression: str
-    order: str
-    zone: str | None
-    missed: str
-    catch_up: float
 
 
 class Task(Generic[P, R]):
@@ -177,116 +161,13 @@ def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Any]) ->
     return engine.enqueue(jobs)
 
 
-# -- the decorators ----------------------------------------------------------------------------------------
-
-
-@overload
-def delay(function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
-@overload
-def delay(function: Callable[P, R], /) -> Task[P, R]: ...
-@overload
-def delay(
-    *,
-    weeks: float = ...,
-    days: float = ...,
-    hours: float = ...,
-    minutes: float = ...,
-    seconds: float = ...,
-    schedule: datetime.datetime | None = ...,
-    retries: int = ...,
-    backoff: float = ...,
-    timeout: float | None = ...,
-    priority: int = ...,
-    queue: str = ...,
-    unique: str | None = ...,
-    expires: float | None = ...,
-    result_ttl: float | None = ...,
-    name: str | None = ...,
-) -> Decorator: ...
-def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
-    """Make a function a task: calling it stores a job, which a worker process runs.
-
-    Without arguments the job is due at once. With arguments:
-
-    weeks, days, hours, minutes, seconds: how long after the call the job is due; they add up.
-    schedule: a datetime at which it is due (a naive one is local time; one in the past is now).
-    retries: how often it is tried again after an exception; 0.
-    backoff: seconds before the first of these tries, doubled for each further one; 1.
-    timeout: seconds after which a running job is ended; none.
-    priority: higher runs first; 0.
-    queue: a word to group jobs by; "default".
-    unique: "args" or "task": while a job of this task (with these arguments) is waiting or running,
-        a call stores nothing and returns that job's Result.
-    expires: seconds after its due moment after which a job that has not begun is cancelled; none.
-    result_ttl: seconds that a done job is kept; 1800.
-    name: what jobs call the task; `module.function`. Jobs of an earlier name wait until a task has it.
-
-    Raises `TaskDefinitionError` for what a worker could not find again (a lambda, a function of an
-    interactive session), `ConfigError` for an option that cannot be.
-
-        @autocron.delay(minutes=5, retries=3)
-        def send_mail(address: str, text: str) -> int: ...
-    """
-    checked = Options().changed(**options)
-    if function is not None:
-        return _make_task(function, name, checked)
-    return lambda function: _make_task(function, name, checked)
-
-
-def cron(
-    expression: str = "* * * * *",
-    *,
-    unix: str | None = None,
-    tz: str | None = None,
-    missed: str = "once",
-    catch_up: float = 3600.0,
-) -> CronDecorator:
-    """Let a function without arguments run by itself, at the times of a crontab.
-
-    expression: `minutes hours dow months dom`, with Monday as 0. docs/cron.md is the contract.
-    unix: an expression in the order of crontab(5) instead: `minutes hours dom months dow`, Sunday is 0 or 7.
-    tz: the name of a time zone; the machine's.
-    missed: "once" (a run that was missed is made up for, within `catch_up` seconds) or "skip".
-
-    Raises `ConfigError` that names the field and what it can be.
-
-        @autocron.cron("30 2 * * *")
-        def clean_up() -> None: ...
-    """
-    from .crontab import Crontab
-
-    text, order = (expression, "autocron") if unix is None else (unix, "unix")
-    Crontab.parse(text, order=order)  # type: ignore[arg-type]
-
-    def decorate(function: Callable[[], R]) -> Callable[[], R]:
-        task = function if isinstance(function, Task) else _make_task(function, None, Options())
-        crons[task.name] = Cron(task.name, text, order, tz, missed, catch_up)
-        return function
-
-    return decorate
-
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Decorator(Protocol):
-        """What `delay(...)` with arguments returns."""
-
-        @overload
-        def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
-        @overload
-        def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-    class CronDecorator(Protocol):
-        """What `cron(...)` returns: the function stays as it is."""
-
-        def __call__(self, function: Callable[[], R], /) -> Callable[[], R]: ...
+# -- the registry -------------------------------------------------------------------------------------------
 
 
 _GENERATOR = 0x20 | 0x200  # inspect.CO_GENERATOR, CO_ASYNC_GENERATOR: importing that takes 10 ms
 
 
-def _make_task(function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
+def make_task(function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
     if isinstance(function, Task):
         function = function.function  # decorated twice: as it were a task of a task, which would feed itself
     if not callable(function):

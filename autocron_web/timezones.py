@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from .errors import ConfigError
@@ -84,10 +85,10 @@ def _named(name: str) -> tzinfo | None:
 
 
 def _offset(name: str) -> tzinfo | None:
-    from datetime import datetime, timezone
+    from datetime import datetime
 
     if name == "UTC":  # also where there is no tz database
-        return timezone.utc
+        return UTC
     try:
         return datetime.fromisoformat(f"2000-01-01T00:00{name}").tzinfo if name[:1] in ("+", "-") else None
     except ValueError:
@@ -99,5 +100,5 @@ def _name_of(tz: tzinfo) -> str:
     from datetime import timezone
 
     if isinstance(tz, timezone):
-        return tz.utcoffset(None) and str(timezone(tz.utcoffset(None))).removeprefix("UTC") or "UTC"
+        return (tz.utcoffset(None) and str(timezone(tz.utcoffset(None))).removeprefix("UTC")) or "UTC"
     return str(getattr(tz, "key", None) or getattr(tz, "zone", None) or "")

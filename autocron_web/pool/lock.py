@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import time
 
-from ..process import kill_group, open_pidfd, start_time
+from ..process import kill_group, open_pidfd, readable, start_time
 
 
 def namespace() -> str:
@@ -75,7 +74,7 @@ def _wait_for(pid: int, born: int) -> None:
     pidfd = open_pidfd(pid)
     if pidfd is not None:
         try:
-            select.select([pidfd], [], [])
+            readable([pidfd], None)
         finally:
             os.close(pidfd)
     while start_time(pid) == born:

@@ -86,16 +86,15 @@ class Loop:
         while self._running:
             for key, events in self._selector.select(self._pause()):
                 readable, writable = key.data
-                if events & selectors.EVENT_READ:
+                # A call before this one may have ended this watch, or replaced it.
+                if events & selectors.EVENT_READ and self._holds(key):
                     readable()
-                # The first call may have ended this watch, or replaced it.
-                if (
-                    writable
-                    and events & selectors.EVENT_WRITE
-                    and self._selector.get_map().get(key.fd) is key
-                ):
+                if writable and events & selectors.EVENT_WRITE and self._holds(key):
                     writable()
             self._run_due()
+
+    def _holds(self, key: selectors.SelectorKey) -> bool:
+        return self._selector.get_map().get(key.fd) is key
 
     def _pause(self) -> float | None:
         while self._timers and self._timers[0].callback is None:

@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 from .. import __version__
@@ -246,7 +247,8 @@ def main(arguments: list[str]) -> None:
 
 def _announce(ready: int) -> None:
     """Tell the starter, and let go of its output: a pool must not keep a pipe of the app's open."""
-    os.write(ready, b"1")
+    with suppress(OSError):  # it has ended since
+        os.write(ready, b"1")
     os.close(ready)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):

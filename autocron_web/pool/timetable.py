@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..decorators import Cron
 from ..jobs import SECOND, Job, new_id, now
-from ..store import Store
-from ..tasks import Cron
+from ..slots import due_slot, schedule_of
 from .loop import Loop, Timer
 from .storethread import StoreThread
-
-if TYPE_CHECKING:
-    from ..crontab import Schedule
 
 LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it was set
 
 
 class Entry:
-    """One cron and its next slot."""
+    """One cron, the slot that was taken last, and the timer of the next one."""
 
-    def __init__(self, cron: Cron, schedule: Schedule, last_slot: int) -> None:
+    def __init__(self, cron: Cron, last_slot: int) -> None:
         self.cron = cron
-        self.schedule = schedule
         self.last_slot = last_slot
         self.timer: Timer | None = None
 
@@ -35,62 +31,69 @@ class Timetable:
         self._loop = loop
         self._store = store
         self._wake = wake
-        self._crons: dict[str, Cron] = {}
+        self._rows: dict[str, list[Any]] = {}
         self._entries: dict[str, Entry] = {}
 
     def learn(self, rows: list[list[Any]]) -> None:
         """These are the crons of the app now. Those that are gone from the code do not run any more."""
-        crons = {cron.task: cron for cron in (Cron(*row) for row in rows)}
-        if crons == self._crons:
+        known = {row[0]: row for row in rows}
+        if known == self._rows:
             return
-        self._crons = crons
+        self._rows = known
         for entry in self._entries.values():
             if entry.timer is not None:
                 entry.timer.cancel()
         self._entries = {}
-        for cron in crons.values():
-            self._see(cron)
+        for row in rows:
+            self._see(row)
 
-    def _see(self, cron: Cron) -> None:
-        from ..crontab import Crontab
-
-        schedule = Crontab.parse(cron.expression, order=cron.order, tz=cron.zone)  # type: ignore[arg-type]
+    def _see(self, row: list[Any]) -> None:
+        name, canonical, zone = row[:3]
+        cron = Cron(name, schedule_of(canonical, zone), *row[3:])
         moment = now()
 
-        def see(store: Store) -> int:
-            return store.see_cron(cron.task, schedule.canonical, cron.zone or "", moment)
-
         def seen(last_slot: int) -> None:
-            if self._crons.get(cron.task) is cron:
-                self._entries[cron.task] = Entry(cron, schedule, last_slot)
-                self._look(self._entries[cron.task])
+            if self._rows.get(name) is not row:
+                return  # newer code has come in between
+            entry = self._entries[name] = Entry(cron, last_slot)
+            if cron.start_now and last_slot == moment:
+                self._take(entry, moment + 1)
+            self._look(entry)
 
-        self._store.ask(see, seen)
+        self._store.ask(lambda store: store.see_cron(name, canonical, zone, moment), seen)
 
     def _look(self, entry: Entry) -> None:
         """Take the slot that is due, if one is, and set the timer for the next one."""
-        from ..crontab import due_slot
-
         if self._entries.get(entry.cron.task) is not entry:
             return
-        moment = now()
-        slot, following = due_slot(
-            entry.schedule,
+        cron, moment = entry.cron, now()
+        due = due_slot(
+            cron.schedule,
             last_slot=_date(entry.last_slot),
             now=_date(moment),
-            missed=entry.cron.missed,  # type: ignore[arg-type]
-            catch_up=entry.cron.catch_up,
+            missed=cron.missed,
+            catch_up=cron.catch_up,
         )
-        if slot is not None:
-            self._take(entry, _micro(slot), moment)
-        pause = (_micro(following) - moment) / SECOND
+        if due.slot is not None:
+            self._take(entry, _micro(due.slot))
+        pause = (_micro(due.following) - moment) / SECOND
         entry.timer = self._loop.after(min(max(pause, 0.001), LONGEST_SLEEP), lambda: self._look(entry))
 
-    def _take(self, entry: Entry, slot: int, moment: int) -> None:
+    def _take(self, entry: Entry, slot: int) -> None:
+        """Store the slot's job, unless another monitor has taken the slot."""
         entry.last_slot = max(entry.last_slot, slot)
-        job = Job(id=new_id(), task=entry.cron.task, due=slot, created=moment, kind="cron", payload=_NOTHING)
+        name = entry.cron.task
+        job = Job(
+            id=new_id(),
+            task=name,
+            due=slot,
+            created=now(),
+            kind="cron",
+            unique_key=f"cron:{name}" if entry.cron.overlap == "skip" else None,
+            payload=_NOTHING,
+        )
         self._store.ask(
-            lambda store: store.take_slot(job.task, slot, job), lambda taken: self._wake() if taken else None
+            lambda store: store.take_slot(name, slot, job), lambda taken: self._wake() if taken else None
         )
 
 

@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import execution
+from ..decorators import Cron, crons
 from ..engine import engine
 from ..errors import AutocronError
 from ..jobs import FINISHED, Job
 from ..process import die_with_parent
-from ..tasks import crons, registry
+from ..tasks import registry
 from .loader import LoadError, app_files, end_of_load, import_modules, load_app
 from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
 
@@ -166,6 +167,7 @@ def main(arguments: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # A handler, not SIG_IGN: programs that a task starts would inherit the latter.
         signal.signal(number, _ignore)
+    os.register_at_fork(after_in_child=_heed)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     line = Line(socket.socket(fileno=fd))
@@ -191,6 +193,13 @@ def _ignore(number: int, frame: Any) -> None:
     """The monitor decides when a worker ends; a signal to the whole group must not."""
 
 
+def _heed() -> None:
+    """A process that a task forks is ended by signals as any other: `multiprocessing` does so."""
+    for number, usual in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is _ignore:
+            signal.signal(number, usual)
+
+
 def _run(frame: Frame) -> Frame:
     head = frame.head
     task = registry[head["task"]]
@@ -200,6 +209,12 @@ def _run(frame: Frame) -> Frame:
     if files:
         outcome.head["files"] = files  # the task has imported more of the app
     return Frame(Kind.RESULT, frame.id, outcome.head, outcome.result)
+
+
+def _cron_row(cron: Cron) -> list[Any]:
+    """A cron for the monitor, which makes the schedule again from its text and zone."""
+    schedule = cron.schedule
+    return [cron.task, schedule.canonical, schedule.zone_name, *cron[2:]]
 
 
 def _load(head: dict[str, Any]) -> Frame:
@@ -212,5 +227,5 @@ def _load(head: dict[str, Any]) -> Frame:
         return Frame(Kind.READY, 0, {"trouble": str(error)})
     modules = {task.function.__module__ for task in registry.values()}
     files = app_files()
-    known = {"tasks": sorted(registry), "crons": [list(cron) for cron in crons.values()]}
+    known = {"tasks": sorted(registry), "crons": [_cron_row(cron) for cron in crons.values()]}
     return Frame(Kind.READY, 0, {**known, "modules": sorted(modules), "files": files})

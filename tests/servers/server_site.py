@@ -206,12 +206,14 @@ class Site:
 
     def wait_for_pool(self, monitors: int = 1, workers: int = 2) -> tuple[list[int], list[int]]:
         """Wait until there are so many; their pids."""
+        seen: list[tuple[list[int], list[int]]] = []
 
         def complete() -> bool:
-            return tuple(map(len, self.pool())) == (monitors, workers)
+            seen[:] = [self.pool()]
+            return (len(seen[0][0]), len(seen[0][1])) == (monitors, workers)
 
         self.wait(complete, 15, f"{monitors} monitor and {workers} workers")
-        return self.pool()
+        return seen[0]
 
     def lines(self, start: str = "") -> list[list[str]]:
         """The lines of the ledger that begin with these words, split."""

@@ -40,10 +40,10 @@ class Server(NamedTuple):
     def argv(self, **values: object) -> list[str]:
         """The command line, with the program that is installed beside this Python."""
         program, *words = [word.format(**values) for word in self.command.split()]
+        words = [os.path.join(sysconfig.get_path("scripts"), program), *words]
         if self.user is not None:
-            python = python_of(self.user) or cannot_run(f"{self.user} cannot run any Python here")
-            return [python, "-m", program, *words]
-        return [os.path.join(sysconfig.get_path("scripts"), program), *words]
+            words[:0] = [python_of(self.user) or cannot_run(f"{self.user} cannot run any Python here")]
+        return words
 
 
 def _usr2(site: Site) -> None:

@@ -1,0 +1,228 @@
+"""`delay`, `cron` and `every`: how a function becomes a task, and how a task runs by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar, overload
+
+from .errors import ConfigError
+from .options import Options, is_span
+from .tasks import Task, make_task
+
+if TYPE_CHECKING:
+    import datetime
+
+    from .crontab import Missed, Schedule
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Cron(NamedTuple):
+    """When a task runs by itself."""
+
+    task: str
+    schedule: Schedule
+    missed: Missed
+    catch_up: float  # seconds
+    overlap: str
+    start_now: bool = False
+
+
+#: Every cron of this process by the name of its task.
+crons: dict[str, Cron] = {}
+
+
+@overload
+def delay(function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+@overload
+def delay(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def delay(
+    *,
+    weeks: float = ...,
+    days: float = ...,
+    hours: float = ...,
+    minutes: float = ...,
+    seconds: float = ...,
+    schedule: datetime.datetime | None = ...,
+    retries: int = ...,
+    backoff: float = ...,
+    timeout: float | None = ...,
+    priority: int = ...,
+    queue: str = ...,
+    unique: str | None = ...,
+    expires: float | None = ...,
+    result_ttl: float | None = ...,
+    name: str | None = ...,
+) -> Decorator: ...
+def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    """Make a function a task: calling it stores a job, which a worker process runs.
+
+    Without arguments the job is due at once. With arguments:
+
+    weeks, days, hours, minutes, seconds: how long after the call the job is due; they add up.
+    schedule: a datetime at which it is due (a naive one is local time; one in the past is now).
+    retries: how often it is tried again after an exception; 0.
+    backoff: seconds before the first of these tries, doubled for each further one; 1.
+    timeout: seconds after which a running job is ended; none.
+    priority: higher runs first; 0.
+    queue: a word to group jobs by; "default".
+    unique: "args" or "task": while a job of this task (with these arguments) is waiting or running,
+        a call stores nothing and returns that job's Result.
+    expires: seconds after its due moment after which a job that has not begun is cancelled; none.
+    result_ttl: seconds that a done job is kept; 1800.
+    name: what jobs call the task; `module.function`. Jobs of an earlier name wait until a task has it.
+
+    Raises `TaskDefinitionError` for what a worker could not find again (a lambda, a function of an
+    interactive session), `ConfigError` for an option that cannot be.
+
+        @autocron.delay(minutes=5, retries=3)
+        def send_mail(address: str, text: str) -> int: ...
+    """
+    checked = Options().changed(**options)
+    if function is not None:
+        return make_task(function, name, checked)
+    return lambda function: make_task(function, name, checked)
+
+
+Field = int | str | Sequence[int | str]
+
+
+@overload
+def cron(function: Callable[[], R], /) -> Callable[[], R]: ...
+@overload
+def cron(
+    crontab: str | None = ...,
+    minutes: Field | None = ...,
+    hours: Field | None = ...,
+    days: Field | None = ...,
+    months: Field | None = ...,
+    days_of_week: Field | None = ...,
+    *,
+    dow: Field | None = ...,
+    dom: Field | None = ...,
+    unix: str | None = ...,
+    order: Literal["autocron"] | None = ...,
+    tz: str | datetime.tzinfo | None = ...,
+    missed: Missed = ...,
+    catch_up: float = ...,
+    overlap: Literal["skip", "allow"] = ...,
+) -> CronDecorator: ...
+def cron(
+    crontab: Any = None,
+    minutes: Field | None = None,
+    hours: Field | None = None,
+    days: Field | None = None,
+    months: Field | None = None,
+    days_of_week: Field | None = None,
+    *,
+    dow: Field | None = None,
+    dom: Field | None = None,
+    unix: str | None = None,
+    order: Literal["autocron"] | None = None,
+    tz: str | datetime.tzinfo | None = None,
+    missed: Missed = "once",
+    catch_up: float = 3600.0,
+    overlap: Literal["skip", "allow"] = "skip",
+) -> Any:
+    """Let a function without arguments run by itself, at the times of a crontab.
+
+    crontab: `minutes hours dow months dom`, with Monday as 0; every minute if nothing is given.
+    minutes, hours, days (or dom), months, days_of_week (or dow): the fields as lists, instead.
+    unix: an expression in the order of crontab(5) instead: `minutes hours dom months dow`, Sunday is 0 or 7.
+    order: "autocron" says that the order of the first argument is meant as it is.
+    tz: the name of a time zone; the machine's.
+    missed: "once" (of runs that were missed the latest is made up for, if it is not older than
+        `catch_up` seconds) or "skip".
+    overlap: "skip" (no run begins while the one before is waiting or running) or "allow".
+
+    docs/cron.md is the contract. Raises `ConfigError` that names the field and what it can be.
+
+        @autocron.cron("30 2 * * *")
+        def clean_up() -> None: ...
+    """
+    from .crontab import Crontab
+
+    if callable(crontab):
+        return cron()(crontab)
+    fields = {
+        "minutes": minutes,
+        "hours": hours,
+        "days": days,
+        "months": months,
+        "days_of_week": days_of_week,
+    }
+    given = {
+        word: value for word, value in (*fields.items(), ("dow", dow), ("dom", dom)) if value is not None
+    }
+    if (crontab is not None) + (unix is not None) + bool(given) > 1:
+        raise ConfigError(
+            "a cron is given as a crontab, as unix=, or by fields such as minutes=: give one of them"
+        )
+    if order not in (None, "autocron"):
+        raise ConfigError(f"order is {order!r}: it can be 'autocron'; for that of crontab(5) write unix=")
+    schedule: Schedule
+    if given:
+        schedule = Crontab.of(tz=tz, **given)
+    elif unix is not None:
+        schedule = Crontab.parse(unix, order="unix", tz=tz)
+    else:
+        schedule = Crontab.parse("* * * * *" if crontab is None else crontab, tz=tz)
+    return _by_schedule(schedule, missed, catch_up, overlap, start_now=False)
+
+
+def every(
+    seconds: float,
+    *,
+    start_now: bool = False,
+    missed: Missed = "once",
+    catch_up: float = 3600.0,
+    overlap: Literal["skip", "allow"] = "skip",
+) -> CronDecorator:
+    """Let a function without arguments run by itself, at the multiples of a number of seconds.
+
+    seconds: 1 or more. start_now: one more run as soon as the cron is first seen.
+    missed, catch_up, overlap: as for `cron`. Raises `ConfigError`.
+
+        @autocron.every(seconds=30)
+        def look() -> None: ...
+    """
+    from .slots import Every
+
+    return _by_schedule(Every(seconds), missed, catch_up, overlap, start_now=start_now)
+
+
+def _by_schedule(
+    schedule: Schedule, missed: Missed, catch_up: float, overlap: str, *, start_now: bool
+) -> CronDecorator:
+    if missed not in ("once", "skip"):
+        raise ConfigError(f"missed is {missed!r}: it can be 'once' or 'skip'")
+    if overlap not in ("skip", "allow"):
+        raise ConfigError(f"overlap is {overlap!r}: it can be 'skip' or 'allow'")
+    if not is_span(catch_up):
+        raise ConfigError(f"catch_up is {catch_up!r}: give a number of seconds, 0 or more")
+
+    def decorate(function: Callable[[], R]) -> Callable[[], R]:
+        task = make_task(function, None, Options())
+        crons[task.name] = Cron(task.name, schedule, missed, catch_up, overlap, start_now)
+        return function
+
+    return decorate
+
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Decorator(Protocol):
+        """What `delay(...)` with arguments returns."""
+
+        @overload
+        def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    class CronDecorator(Protocol):
+        """What `cron(...)` returns: the function stays as it is."""
+
+        def __call__(self, function: Callable[[], R], /) -> Callable[[], R]: ...
