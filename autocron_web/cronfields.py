@@ -104,9 +104,8 @@ def _step(field: Field, step: str, where: str) -> int:
 
 def _backwards(field: Field, first: str, last: str, where: str) -> None:
     lowest, highest = (field.names[0], field.names[-1]) if field.names else (field.low, field.high)
-    raise ConfigError(
-        f"{field.word}: {first}-{last} ends before it begins in {where}: write {first}-{highest},{lowest}-{last}"
-    )
+    instead = f"{first}-{highest},{lowest}-{last}"
+    raise ConfigError(f"{field.word}: {first}-{last} ends before it begins in {where}: write {instead}")
 
 
 # -- the numbers as text again -----------------------------------------------------------------------------

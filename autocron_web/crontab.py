@@ -7,21 +7,15 @@ what daylight saving makes of the answer is decided here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC
-from typing import TYPE_CHECKING, Literal, Protocol
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Literal, Protocol
 
 from . import cronfields as fields
 from .cronfields import Values, from_keyword, from_text, short
 from .errors import ConfigError
 
-if TYPE_CHECKING:
-    from datetime import datetime, timedelta, tzinfo
-
 Order = Literal["autocron", "unix"]
 Missed = Literal["once", "skip"]
-
-#: Seconds after which a slot that nobody took counts as missed.
-PUNCTUAL = 60.0
 
 _ORDERS = {
     "autocron": (fields.MINUTES, fields.HOURS, fields.DAYS_OF_WEEK, fields.MONTHS, fields.DAYS),
@@ -40,8 +34,11 @@ class Schedule(Protocol):
     @property
     def zone_name(self) -> str: ...
 
-    def next_after(self, moment: datetime) -> datetime:
-        """The first slot later than `moment`; both are aware."""
+    # The first slot later than `moment`; both are aware.
+    def next_after(self, moment: datetime) -> datetime: ...
+
+    # When it runs, for a log or a table.
+    def in_words(self) -> str: ...
 
 
 class Crontab:
@@ -52,11 +49,10 @@ class Crontab:
             values[field.word] for field in _ORDERS["unix"]
         )
         # A day field that is not set says nothing; if both are set, either is enough.
-        self._days_set = not (self.days.star and len(self.days.numbers) == 31)
-        self._days_of_week_set = not (self.days_of_week.star and len(self.days_of_week.numbers) == 7)
-        if not self._days_of_week_set and self.days.numbers[0] > max(
-            _LONGEST[n] for n in self.months.numbers
-        ):
+        self.days_set = not (self.days.star and len(self.days.numbers) == 31)
+        self.days_of_week_set = not (self.days_of_week.star and len(self.days_of_week.numbers) == 7)
+        longest = max(_LONGEST[month] for month in self.months.numbers)
+        if not self.days_of_week_set and self.days.numbers[0] > longest:
             months = fields.to_text(fields.MONTHS, Values(self.months.numbers), names=True)
             raise ConfigError(f"days: {self.days.numbers[0]} never comes in {months} in {where}")
         self._tz = tz
@@ -153,8 +149,8 @@ class Crontab:
     def _day_texts(self) -> tuple[str, str]:
         days, days_of_week = Values(self.days.numbers), Values(self.days_of_week.numbers)
         return (
-            fields.to_text(fields.DAYS, days) if self._days_set else "*",
-            fields.to_text(fields.DAYS_OF_WEEK, days_of_week, names=True) if self._days_of_week_set else "*",
+            fields.to_text(fields.DAYS, days) if self.days_set else "*",
+            fields.to_text(fields.DAYS_OF_WEEK, days_of_week, names=True) if self.days_of_week_set else "*",
         )
 
     @property
@@ -162,7 +158,7 @@ class Crontab:
         return self._resolve()[1]
 
     def in_words(self) -> str:
-        """Such as "at 02:00 on mon and wed", or "60 runs from 02:00 to 02:59 every day"."""
+        """Such as "at 02:00 on Monday and Friday", or "60 runs from 02:00 to 02:59 every day"."""
         from .cronwords import in_words
 
         return in_words(self)
@@ -171,7 +167,6 @@ class Crontab:
 
     def next_after(self, moment: datetime) -> datetime:
         """The first slot later than `moment`, which must be aware; in the crontab's zone."""
-
         if moment.tzinfo is None:
             raise ValueError("a crontab is asked for the slot after an aware datetime, not a naive one")
         zone = self._resolve()[0]
@@ -196,8 +191,6 @@ class Crontab:
 
     def _next_by_real_time(self, moment: datetime, zone: tzinfo | None) -> datetime:
         """With a `*`: every minute at which the clock shows an allowed time, as often as it shows it."""
-        from datetime import timedelta
-
         offset = _offset(moment, zone)
         wall = (moment + offset).replace(tzinfo=None)
         while True:
@@ -215,12 +208,11 @@ class Crontab:
         return next(CronSim(self._for_cronsim(), wall))
 
     def _for_cronsim(self) -> str:
-        """With every step as a list: cronsim, like cron, reads the days `*/2` as *and* with the day of the week."""
-        days = _list(self.days.numbers) if self._days_set else "*"
-        days_of_week = (
-            _list((n + 1) % 7 for n in self.days_of_week.numbers) if self._days_of_week_set else "*"
-        )
-        return f"{_list(self.minutes.numbers)} {_list(self.hours.numbers)} {days} {_list(self.months.numbers)} {days_of_week}"
+        """With every step as a list: to cronsim, as to cron, the days `*/2` mean *and* with days of the week."""
+        days = _list(self.days.numbers) if self.days_set else "*"
+        days_of_week = _list((n + 1) % 7 for n in self.days_of_week.numbers) if self.days_of_week_set else "*"
+        minutes, hours, months = map(_list, (self.minutes.numbers, self.hours.numbers, self.months.numbers))
+        return f"{minutes} {hours} {days} {months} {days_of_week}"
 
 
 def _list(numbers: Iterable[int]) -> str:
@@ -236,8 +228,6 @@ def _offset(moment: datetime, zone: tzinfo | None) -> timedelta:
 
 def _first_at(wall: datetime, zone: tzinfo | None) -> datetime:
     """The first moment at which the zone's clock shows this time; in a gap, that of the change."""
-    from datetime import timedelta
-
     naive = wall.replace(fold=0)
     local = naive.astimezone() if zone is None else naive.replace(tzinfo=zone)
     run = local.astimezone(UTC)
@@ -249,9 +239,7 @@ def _first_at(wall: datetime, zone: tzinfo | None) -> datetime:
 
 
 def _next_change(moment: datetime, until: datetime, zone: tzinfo | None) -> datetime | None:
-    """The first moment after `moment`, at the latest `until`, at which the zone's clock is set; to the second."""
-    from datetime import timedelta
-
+    """The first moment after `moment`, at the latest `until`, at which the zone's clock is set."""
     week, second = timedelta(days=7), timedelta(seconds=1)
     while moment < until:
         before, end = _offset(moment, zone), min(moment + week, until)

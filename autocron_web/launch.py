@@ -1,23 +1,27 @@
-"""Starting a monitor from an app process, and waiting for its end."""
+"""Starting a monitor from an app process, reaching it, and waiting for its end."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
+import stat
 import subprocess
 import time
 from typing import Any
 
+from .pool.wire import peer_of, short_address
 from .process import interpreter, open_pidfd, pool_command, readable, start_time, worker_environment
 from .settings import warn
 
 LOOK = 0.01  # seconds between looks at a process of which there is no pidfd
 
 
-def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool:
+def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool | None:
     """Start a monitor for this database; whether it has won the election and takes connections.
 
-    deadline: a moment of `time.monotonic()`.
+    None says that it could not start, and that a sentence has told why. deadline: a moment of
+    `time.monotonic()`.
     """
     out, into = os.pipe()
     command = pool_command(interpreter(), "monitor", path, str(into), json.dumps(options))
@@ -33,15 +37,37 @@ def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool:
     except OSError as error:
         os.close(out)
         warn(f"the pool cannot be started: {command[0]}: {error.strerror}")
-        return False
+        return None
     finally:
         os.close(into)
     try:
-        answered = readable([out], max(0.0, deadline - time.monotonic()))
-        return bool(answered and os.read(out, 1))
+        if not readable([out], max(0.0, deadline - time.monotonic())):
+            return False
+        return {b"1": True, b"0": False}.get(os.read(out, 1))
     finally:
         os.close(out)
         launcher.wait()  # it forks and ends at once, so that the monitor is nobody's child here
+
+
+def connect(path: str, timeout: float) -> socket.socket:
+    """A connection to the monitor of this database. Raises OSError where there is none to talk to.
+
+    timeout: seconds, as a monitor may be stopped, with more connections waiting than it can have.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(timeout)
+        with short_address(path + ".sock") as address:
+            if not stat.S_ISSOCK(os.lstat(address).st_mode):
+                raise ConnectionRefusedError("a link is not followed: it may lead to somebody else")
+            sock.connect(address)
+        if peer_of(sock)[1] not in (os.geteuid(), 0, os.stat(path).st_uid):
+            raise PermissionError("who has no right to the store is not told what is in the environment")
+        sock.settimeout(None)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def wait_for_end(pid: int, deadline: float | None) -> bool:

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from .launch import start_monitor, wait_for_end
-from .pool.wire import Decoder, Frame, Kind, WireError, encode, short_address
-from .process import open_pidfd, readable
+from .launch import connect, start_monitor, wait_for_end
+from .pool.wire import Decoder, Frame, Kind, WireError, encode
+from .process import identity, open_pidfd, readable
 
 ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
 RETRY = 0.01  # seconds between looks for the monitor that won the election
+BIRTH = 0.2  # seconds that one which has won is given until it takes connections
 SOUND = 5.0  # seconds after which a monitor counts as one that works
 PAUSES = (0.0, 0.2, 1.0, 5.0, 30.0)  # seconds between tries of the link's thread
 
@@ -34,7 +35,7 @@ class _Own:
         self.pid = os.getpid()
         self.lock = threading.RLock()  # guards `sock`, `thread` and writing
         self.sock: socket.socket | None = None
-        self.inode = 0  # of the socket: its descriptor may have been closed, and be somebody else's now
+        self.identity: tuple[int, int] | None = None  # of the socket
         self.decoder = Decoder()
         self.heard: deque[Frame] = deque()  # frames that arrived together with an awaited one
         self.greeted = False  # hello was said on this connection
@@ -42,8 +43,18 @@ class _Own:
         self.again: float | None = 0.0  # seconds before another monitor may be started; None: never
         self.thread: threading.Thread | None = None
         self.paused = False  # the thread, while the process forks
-        self.stop_out, self.stop_in = os.pipe()
         self.watchers: dict[str, list[Callable[[], object]]] = {}
+        self.no_join_before = 0.0  # when a call may try again to get a pool after that has failed
+        self.make_pipe()
+
+    def make_pipe(self) -> None:
+        """What tells the thread to end."""
+        self.stop_out, self.stop_in = os.pipe()
+        self.pipe = identity(self.stop_out)  # the same for both of its ends
+
+    def has_pipe(self) -> bool:
+        """Whether nobody has closed it."""
+        return identity(self.stop_out) == self.pipe == identity(self.stop_in)
 
 
 _abandoned: list[_Own] = []  # kept, so that nothing in a child closes what it shares with its parent
@@ -178,7 +189,7 @@ class Link:
         """Link this process (a fork, or one whose monitor has gone) on the way of a call."""
         if self._left:
             return False
-        if self.serving and own.again == 0.0:
+        if self.serving and own.again == 0.0 and time.monotonic() >= own.no_join_before:
             self._join(own, time.monotonic() + ELECTION)
             self._start_thread(own)
         else:
@@ -188,43 +199,42 @@ class Link:
     # -- connection and election -----------------------------------------------------------------------
 
     def _join(self, own: _Own, deadline: float) -> bool:
-        started = False
+        started: bool | None = False
+        lost_at = 0.0
         with own.lock:
             while not own.greeted:
                 if self._connect(own):
-                    self._greet(own, deadline)
-                elif not started and start_monitor(self._path, self._options, deadline):
-                    started = True
-                    continue
-                if time.monotonic() >= deadline:
+                    if self._greet(own, deadline):
+                        break
+                elif not started and time.monotonic() - lost_at > BIRTH:
+                    started = start_monitor(self._path, self._options, deadline)
+                    lost_at = time.monotonic()
+                    if started:
+                        continue
+                if started is None or time.monotonic() >= deadline:
+                    own.no_join_before = time.monotonic() + (PAUSES[-1] if started is None else SOUND)
                     break
-                if not own.greeted:
-                    time.sleep(RETRY)  # somebody else's monitor is on its way up, or on its way out
-        return started and own.greeted
+                time.sleep(RETRY)  # somebody else's monitor is on its way up, or on its way out
+        return bool(started) and own.greeted
 
     def _connect(self, own: _Own) -> bool:
         if own.sock is not None:
             return True
-        sock = socket.socket(socket.AF_UNIX)
         try:
-            sock.settimeout(ELECTION)  # it may be stopped, with its backlog full
-            with short_address(self._path + ".sock") as address:
-                sock.connect(address)
-            sock.settimeout(None)
+            sock = connect(self._path, ELECTION)
         except OSError:
-            sock.close()
             return False
         own.sock, own.decoder, own.heard = sock, Decoder(), deque()
-        own.inode = os.fstat(sock.fileno()).st_ino
+        own.identity = identity(sock.fileno())
         return True
 
-    def _greet(self, own: _Own, deadline: float) -> None:
-        """Say hello with this process's pidfd and output, and wait for the welcome."""
+    def _greet(self, own: _Own, deadline: float) -> bool:
+        """Say hello with this process's pidfd and output, and wait for the welcome; whether it came."""
         assert own.sock is not None
         null = os.open(os.devnull, os.O_WRONLY)
         pidfd = open_pidfd(own.pid)
         try:
-            streams = [fd if _is_open(fd) else null for fd in (1, 2)]
+            streams = [fd if identity(fd) else null for fd in (1, 2)]
             descriptors = [*streams, pidfd] if pidfd is not None else streams
             data = encode(Frame(Kind.HELLO, 0, self._hello()))
             own.sock.settimeout(ELECTION)
@@ -236,7 +246,7 @@ class Link:
             if frame is None or frame.kind == Kind.WELCOME:
                 own.greeted, own.again = True, 0.0
                 own.monitor = frame.head["pid"] if frame else None
-                return
+                return True
         except (OSError, WireError, EOFError):
             pass
         finally:
@@ -244,6 +254,7 @@ class Link:
             if pidfd is not None:
                 os.close(pidfd)
         self._disconnect(own)
+        return False
 
     def _disconnect(self, own: _Own) -> None:
         with own.lock:
@@ -284,6 +295,8 @@ class Link:
     def _stop_thread(self, own: _Own) -> None:
         thread = own.thread
         if thread is not None and thread is not threading.current_thread() and thread.is_alive():
+            if not own.has_pipe():
+                return
             os.write(own.stop_in, b"x")
             thread.join(ELECTION)
             own.thread = None
@@ -312,15 +325,17 @@ class Link:
     @staticmethod
     def _told_to_stop(own: _Own, pause: float | None) -> bool:
         """Wait for the monitor to say something (or for `pause` seconds); True if the thread must end."""
+        with own.lock:
+            if not own.has_pipe():
+                own.make_pipe()
         sock = own.sock
         wanted = [own.stop_out] if pause is not None or sock is None else [own.stop_out, sock.fileno()]
         try:
             heard = readable(wanted, pause)
         except (OSError, ValueError):  # the connection was closed by another thread
             return False
-        if own.stop_out in heard:
-            with suppress(OSError):  # uWSGI closes all descriptors before it executes itself anew
-                os.read(own.stop_out, 1)
+        if own.stop_out in heard and own.has_pipe():
+            os.read(own.stop_out, 1)
             return True
         return False
 
@@ -370,19 +385,8 @@ def _send_at_once(sock: socket.socket, frame: Frame) -> bool:
 
 
 def _is_mine(own: _Own) -> bool:
-    """Whether the descriptor is still the link's: a daemon or a library may have closed all it found."""
-    try:
-        return own.sock is not None and os.fstat(own.sock.fileno()).st_ino == own.inode
-    except OSError:
-        return False
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
+    """Whether the descriptor is still the link's."""
+    return own.sock is not None and identity(own.sock.fileno()) == own.identity
 
 
 def _before_fork() -> None:
@@ -395,7 +399,7 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    """In the parent, which is to go on noticing the end of its monitor. A child links anew at its first call."""
+    """In the parent, which is to go on noticing its monitor's end. A child links anew at its first call."""
     for link in list(_links):
         own = link._state
         if own.pid == os.getpid() and own.paused:

@@ -68,6 +68,19 @@ def readable(descriptors: Iterable[int], timeout: float | None) -> list[int]:
     return [fd for fd, _ in poll.poll(None if timeout is None else math.ceil(timeout * 1000))]
 
 
+def identity(fd: int) -> tuple[int, int] | None:
+    """What a descriptor stands for; None if it is closed.
+
+    A program or library that closes all descriptors closes ours too, and what is opened next gets
+    their numbers: whoever keeps a descriptor for long compares this before each use.
+    """
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def start_time(pid: int) -> int | None:
     """When the process started, in clock ticks since boot (proc(5), field 22), or None if it is gone.
 

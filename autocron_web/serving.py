@@ -37,12 +37,13 @@ class Process(NamedTuple):
 
 Rule = tuple[str, Callable[[Process], bool]]
 
+_TEST_RUNNERS = {"pytest", "py.test", "nose2"}
+_SESSIONS = {"", "ipython", "ipython3", "IPython", "ipykernel_launcher.py", "ptpython", "bpython", "asyncio"}
+
 _RULES: tuple[Rule, ...] = (
-    ("a test runner", lambda p: p.program in ("pytest", "py.test", "unittest", "nose2")),
-    (
-        "an interactive session",
-        lambda p: p.program in ("", "ipython", "ipython3", "ptpython", "bpython", "jupyter"),
-    ),
+    ("a test runner", lambda p: p.program in _TEST_RUNNERS or p.program.endswith(" -m unittest")),
+    ("a test runner", lambda p: p.program == "-c" and "execnet.gateway_base" in p.modules),  # pytest-xdist
+    ("an interactive session", lambda p: p.program in _SESSIONS),
     ("another process pool's child", lambda p: "--multiprocessing-fork" in p.argv),
     ("a flask command that does not serve", lambda p: p.program == "flask" and p.command != "run"),
     (

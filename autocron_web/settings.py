@@ -78,10 +78,18 @@ def database_path(database: str | os.PathLike[str]) -> str:
             ) from None
         name = os.path.join(folder, name)
     path = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
-    if not os.path.isdir(os.path.dirname(path)):
+    folder = os.path.dirname(path)
+    try:
+        os.stat(os.path.join(folder, "."))
+    except PermissionError:
+        raise StoreError(
+            f"the folder {folder} of the database {database!r} is closed to user {os.geteuid()}:"
+            " let this user enter and write it, or use another one"
+        ) from None
+    except OSError:
         raise ConfigError(
-            f"the folder {os.path.dirname(path)} of the database {database!r} does not exist: make it first"
-        )
+            f"the folder {folder} of the database {database!r} does not exist: make it first"
+        ) from None
     return path
 
 
@@ -112,7 +120,9 @@ def main_name() -> str | None:
     if spec is not None:
         return str(spec.name)
     file = getattr(main, "__file__", None)
-    return os.path.splitext(os.path.basename(file))[0] if file else None
+    if not file or file.startswith("<"):  # "<stdin>": a program that was piped into the interpreter
+        return None
+    return os.path.splitext(os.path.basename(file))[0]
 
 
 class Settings(NamedTuple):

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import math
-from datetime import UTC
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from .crontab import PUNCTUAL, Crontab, Missed, Schedule
+from .crontab import Crontab, Missed, Schedule
 from .errors import ConfigError
 
-if TYPE_CHECKING:
-    from datetime import datetime
+#: Seconds after which a slot that nobody took counts as missed.
+PUNCTUAL = 60.0
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Every:
     """Slots at the multiples of a number of seconds since 1970-01-01 UTC, the same in every process.
 
-    Raises `ConfigError` for a number that is not 1 or more.
+    Raises `ConfigError` for a number that is less than 1.
     """
 
     def __init__(self, seconds: float) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 1 <= seconds < 1e9:
             raise ConfigError(f"seconds is {seconds!r}: give a number of seconds, 1 or more")
-        self.seconds = seconds
+        self._period = timedelta(seconds=seconds)  # whole microseconds: multiples of a float would drift
 
     def __repr__(self) -> str:
-        return f"<Every {self.seconds:g} s>"
+        return f"<Every {self._seconds} s>"
+
+    @property
+    def _seconds(self) -> str:
+        text = f"{self._period.total_seconds():.6f}"
+        return text.rstrip("0").rstrip(".")
 
     @property
     def canonical(self) -> str:
-        return f"every {self.seconds!r}"
+        return f"every {self._seconds}"
 
     @property
     def zone_name(self) -> str:
@@ -37,10 +43,10 @@ class Every:
 
     def next_after(self, moment: datetime) -> datetime:
         """The first slot later than `moment`, which must be aware."""
-        from datetime import datetime
+        return _EPOCH + ((moment - _EPOCH) // self._period + 1) * self._period
 
-        number = math.floor(moment.timestamp() / self.seconds) + 1
-        return datetime.fromtimestamp(number * self.seconds, UTC)
+    def in_words(self) -> str:
+        return f"every {self._seconds} seconds"
 
 
 def schedule_of(canonical: str, zone_name: str) -> Schedule:
@@ -59,7 +65,12 @@ class Due(NamedTuple):
 
 
 def due_slot(
-    schedule: Schedule, *, last_slot: datetime, now: datetime, missed: Missed, catch_up: float
+    schedule: Schedule,
+    *,
+    last_slot: datetime,
+    now: datetime,
+    missed: Missed = "once",
+    catch_up: float = 3600.0,
 ) -> Due:
     """What to do at `now` if `last_slot` was the last slot that ran, or when the cron was first seen.
 
@@ -67,12 +78,28 @@ def due_slot(
     seconds, with "skip" only if it is no more than `PUNCTUAL` seconds old. A clock that was set back
     lets no slot run twice: the next one is that after `last_slot`.
     """
-    from datetime import timedelta
-
     patience = PUNCTUAL if missed == "skip" else max(catch_up, PUNCTUAL)
-    slot = schedule.next_after(max(last_slot, now - timedelta(seconds=patience)))
+    since = last_slot
+    if (now - last_slot).total_seconds() > patience:
+        since = now - timedelta(seconds=patience, microseconds=1)  # so that a slot of just this age counts
+    slot = schedule.next_after(since)
     if slot > now:
         return Due(None, slot)
-    while (following := schedule.next_after(slot)) <= now:
-        slot = following
+    following = schedule.next_after(slot)
+    if following <= now:
+        slot = _latest(schedule, following, now)
+        following = schedule.next_after(now)
     return Due(slot, following)
+
+
+def _latest(schedule: Schedule, slot: datetime, now: datetime) -> datetime:
+    """The last slot up to `now`, where `slot` is one. By halves: there may be millions in between."""
+    end = now  # no slot is later than this and not later than `now`
+    while end - slot >= timedelta(seconds=1):  # no schedule has slots that are closer
+        middle = slot + (end - slot) / 2
+        found = schedule.next_after(middle)
+        if found <= now:
+            slot = found
+        else:
+            end = middle
+    return slot

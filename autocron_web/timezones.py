@@ -19,9 +19,9 @@ LOCAL = "local"
 def zone_of(tz: str | tzinfo | None) -> tuple[tzinfo | None, str]:
     """A time zone and the name by which `zone_of` finds it again, on other machines too.
 
-    `tz` is a name of the tz database such as "Europe/Berlin", an offset such as "+02:00", a tzinfo that is one
-    of these, or None for the machine's zone. The zone is None for the machine's own rules: then it is what
-    `datetime.astimezone()` says. Raises `ConfigError`.
+    `tz` is a name of the tz database such as "Europe/Berlin", an offset such as "+02:00", a tzinfo that is
+    one of these, or None for the machine's zone. The zone is None for the machine's own rules: then it is
+    what `datetime.astimezone()` says. Raises `ConfigError`.
     """
     if tz is None:
         name = machine_zone()
@@ -100,5 +100,5 @@ def _name_of(tz: tzinfo) -> str:
     from datetime import timezone
 
     if isinstance(tz, timezone):
-        return (tz.utcoffset(None) and str(timezone(tz.utcoffset(None))).removeprefix("UTC")) or "UTC"
+        return str(timezone(tz.utcoffset(None))).removeprefix("UTC") or "UTC"
     return str(getattr(tz, "key", None) or getattr(tz, "zone", None) or "")

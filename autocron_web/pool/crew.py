@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -212,6 +213,8 @@ class Crew:
     def _spawn(self, load: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         output = Output(self._loop, self._printer)
+        # Until the worker has handlers, a signal to all processes (Ctrl-C, a service's stop) would end it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
             process = subprocess.Popen(
                 pool_command(load["python"], "worker", str(theirs.fileno()), str(os.getpid())),
@@ -228,6 +231,7 @@ class Crew:
             output.close()
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             theirs.close()
             output.close_worker_ends()
         worker = Worker(self._loop, process, Channel(ours), output)

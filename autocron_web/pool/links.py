@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
 import stat
-import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -16,7 +16,7 @@ from ..jobs import Job
 from ..process import open_pidfd, start_time
 from .loop import Loop
 from .output import Printer
-from .wire import Channel, Frame, Kind, WireError, short_address
+from .wire import Channel, Frame, Kind, WireError, peer_of, short_address
 
 BACKLOG = 128
 MOST_LINKS = 1000
@@ -73,7 +73,11 @@ class Links:
         listener.setblocking(False)
         self._listener = listener
         self._inode = os.stat(self._path).st_ino
-        self._loop.watch(listener, self._accept)
+        self._watch_listener()
+
+    def _watch_listener(self) -> None:
+        if self._listener is not None and self._listener.fileno() >= 0:
+            self._loop.watch(self._listener, self._accept)
 
     def _remove_stale(self) -> None:
         """Remove the socket of a monitor that was killed: the lock is ours, so it is nobody's."""
@@ -116,9 +120,13 @@ class Links:
         assert self._listener is not None
         try:
             sock, _ = self._listener.accept()
-        except OSError:
-            return  # gone again, or no descriptor left: the next one may fare better
-        pid, uid = _credentials(sock)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                # It would be tried again at once, as the connection is still there.
+                self._loop.unwatch(self._listener)
+                self._loop.after(POLL, self._watch_listener)
+            return
+        pid, uid = peer_of(sock)
         if uid not in (os.geteuid(), 0) or len(self._open) >= self._most:
             sock.close()
             return
@@ -206,6 +214,8 @@ class Links:
     # -- app processes ---------------------------------------------------------------------------------
 
     def _hello(self, peer: Peer, hello: dict[str, Any]) -> None:
+        if len(peer.channel.descriptors) < 2:
+            raise WireError("a hello without its descriptors")  # or there was no room for them here
         descriptors, peer.channel.descriptors = peer.channel.descriptors, []
         refusal = self.on_hello(hello)
         if refusal is not None:
@@ -254,12 +264,3 @@ class Links:
         assert peer.streams is not None
         for fd in peer.streams:
             os.close(fd)
-
-
-def _credentials(sock: socket.socket) -> tuple[int, int]:
-    """The pid and the user at the other end (unix(7), SO_PEERCRED)."""
-    if hasattr(socket, "SO_PEERCRED"):
-        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, uid, _ = struct.unpack("3i", data)
-        return pid, uid
-    return 0, os.geteuid()  # macOS: the folder's and the socket's modes have let nobody else through

@@ -89,15 +89,20 @@ class Monitor:
         crew.on_change = self._lock.write_workers
         crew.on_empty = self._check_end
 
-    def run(self) -> None:
-        """Serve until the pool has ended."""
+    def begin(self) -> None:
+        """Take connections. Raises `StoreError` or OSError where that cannot be."""
+        # The thread that started this process may have blocked them, as servers do in their own threads.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.signal(signal.SIGCHLD, lambda *_: self.loop.call_soon(self._crew.reap))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.loop.call_soon(self._terminate))
-        self._thread.start()
         self._links.listen()
+        self._thread.start()
         self._count(0, False)
         self._clean()
+
+    def run(self) -> None:
+        """Serve until the pool has ended."""
         try:
             self.loop.run()
         except BaseException as error:  # a mistake in this package: the workers end with this process
@@ -223,22 +228,26 @@ class Monitor:
 def main(arguments: list[str]) -> None:
     """`monitor DATABASE READY_FD OPTIONS`: become the monitor, or end because there is one.
 
-    One byte on READY_FD says that the socket takes connections; its end without a byte says that
-    somebody else is the monitor, or that this one could not start (then a line on stderr says why).
+    A "1" on READY_FD says that the socket takes connections, a "0" that somebody else is the monitor; its
+    end without either says that this one could not start, and a line on stderr says why.
     """
-    if os.fork():
-        os._exit(0)  # so that it is no child of the server, which may wait for any child (PEP 3143)
     path, ready, options = arguments[0], int(arguments[1]), json.loads(arguments[2])
-    lock = Lock(path + ".lock")
-    if not lock.take():
-        os._exit(0)
-    lock.end_earlier_workers()
-    store = SqliteStore(path, durability=options["durability"])
     try:
+        if os.fork():
+            os._exit(0)  # so that it is no child of the server, which may wait for any child (PEP 3143)
+        lock = Lock(path + ".lock")
+        if not lock.take():
+            with suppress(OSError):  # the starter has ended since
+                os.write(ready, b"0")
+            os._exit(0)
+        lock.end_earlier_workers()
+        store = SqliteStore(path, durability=options["durability"])
         store.open()
         monitor = Monitor(path, lock, store)
-    except AutocronError as error:
+        monitor.begin()
+    except (AutocronError, OSError, RuntimeError) as error:  # the last: no thread is to be had
         sys.stderr.write(f"autocron: the pool cannot start: {error}\n")
+        sys.stderr.flush()
         os._exit(1)
     monitor.loop.call_soon(lambda: _announce(ready))
     monitor.run()

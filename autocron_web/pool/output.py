@@ -68,8 +68,7 @@ class Output:
         self._poll = select.poll()
         self.worker_ends: tuple[int, int]
         ends = []
-        for stream in (0, 1):
-            out, into = os.pipe()
+        for stream, (out, into) in enumerate(_two_pipes()):
             os.set_blocking(out, False)
             self._ends.append(out)
             self._poll.register(out, select.POLLIN)
@@ -112,3 +111,13 @@ class Output:
             self._tail += data
             del self._tail[:-TAIL]
             self._printer.write(stream, data)
+
+
+def _two_pipes() -> list[tuple[int, int]]:
+    first = os.pipe()
+    try:
+        return [first, os.pipe()]
+    except OSError:  # no descriptor is left
+        for fd in first:
+            os.close(fd)
+        raise

@@ -172,6 +172,15 @@ def short_address(path: str) -> Iterator[str]:
         os.close(folder)
 
 
+def peer_of(sock: socket.socket) -> tuple[int, int]:
+    """The pid and the user at the other end of a connection (unix(7), SO_PEERCRED)."""
+    if hasattr(socket, "SO_PEERCRED"):
+        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, uid, _ = struct.unpack("3i", data)
+        return pid, uid
+    return 0, os.geteuid()  # macOS: the folder's and the socket's modes have let nobody else through
+
+
 def pack_jobs(jobs: Sequence[Job]) -> tuple[list[Any], bytes]:
     """Jobs as a JSON list and a blob, for a frame's head and blob."""
     rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -141,10 +142,12 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), None).serve_forev
 
 
 def test_20_a_script_without_a_guard_does_not_start_itself_again(
-    run_script: RunScript, tmp_path: Path, app: App, unused_port: int
+    run_script: RunScript, tmp_path: Path, app: App
 ) -> None:
     ledger = tmp_path / "serverledger"
-    script = run_script(SERVER, env={"LEDGER": str(ledger), "PORT": str(unused_port)}, wait=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    script = run_script(SERVER, env={"LEDGER": str(ledger), "PORT": str(port)}, wait=False)
     script.wait_for("started True")
     wait_until(ledger.exists, 15, "the run of the job")
     before = wait_for_pool()
@@ -242,9 +245,9 @@ def test_30_a_program_that_the_app_has_started_does_not_count(app: App) -> None:
 
 
 def test_31_forks_of_an_app_with_threads(app: App) -> None:
-    script = app.run("fork_and_call:40")
+    script = app.run("fork_and_call:20")
     accepted = called(app)
-    assert len(accepted) > 80
+    assert len(accepted) > 40
     app.wait_for_counts(done=len(accepted))
     found = {job.id: job.attempt for job in app.store.jobs(limit=10**6)}
     assert found == dict.fromkeys(accepted, 1)
