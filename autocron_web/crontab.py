@@ -55,6 +55,7 @@ class Crontab:
         if not self.days_of_week_set and self.days.numbers[0] > longest:
             months = fields.to_text(fields.MONTHS, Values(self.months.numbers), names=True)
             raise ConfigError(f"days: {self.days.numbers[0]} never comes in {months} in {where}")
+        self._fields = self._for_cronsim()
         self._tz = tz
         self._zone: tuple[tzinfo | None, str] | None = None
         if tz is not None:
@@ -205,18 +206,21 @@ class Crontab:
         """The next allowed date and time on a clock that is never set."""
         from cronsim import CronSim
 
-        return next(CronSim(self._for_cronsim(), wall))
+        return next(CronSim(self._fields, wall))
 
     def _for_cronsim(self) -> str:
-        """With every step as a list: to cronsim, as to cron, the days `*/2` mean *and* with days of the week."""
+        """With every step as a list: to cronsim, as to cron, days `*/2` and days of the week mean *and*."""
+        minutes = _list(self.minutes.numbers, 60)
+        hours = _list(self.hours.numbers, 24)
         days = _list(self.days.numbers) if self.days_set else "*"
+        months = _list(self.months.numbers, 12)
         days_of_week = _list((n + 1) % 7 for n in self.days_of_week.numbers) if self.days_of_week_set else "*"
-        minutes, hours, months = map(_list, (self.minutes.numbers, self.hours.numbers, self.months.numbers))
         return f"{minutes} {hours} {days} {months} {days_of_week}"
 
 
-def _list(numbers: Iterable[int]) -> str:
-    return ",".join(map(str, sorted(numbers)))
+def _list(numbers: Iterable[int], all_of_them: int | None = None) -> str:
+    texts = list(map(str, numbers))
+    return "*" if len(texts) == all_of_them else ",".join(texts)
 
 
 def _offset(moment: datetime, zone: tzinfo | None) -> timedelta:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import struct
 import subprocess
 import time
 from typing import Any
@@ -56,14 +57,16 @@ def connect(path: str, timeout: float) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
-        sock.settimeout(timeout)
+        # Not settimeout(): a socket that does not block is refused at once where the queue is full for a moment.
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(int(timeout * 1e6), 10**6))
+        )
         with short_address(path + ".sock") as address:
             if not stat.S_ISSOCK(os.lstat(address).st_mode):
                 raise ConnectionRefusedError("a link is not followed: it may lead to somebody else")
             sock.connect(address)
         if peer_of(sock)[1] not in (os.geteuid(), 0, os.stat(path).st_uid):
             raise PermissionError("who has no right to the store is not told what is in the environment")
-        sock.settimeout(None)
     except OSError:
         sock.close()
         raise

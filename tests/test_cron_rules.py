@@ -27,7 +27,7 @@ def runs(crontab: Crontab, after: datetime, count: int) -> list[datetime]:
     return found
 
 
-# -- a reference of a few lines: which minutes does an expression allow? ------------------------------------------------
+# -- a reference of a few lines: which minutes does an expression allow? ---------------------------
 
 
 def numbers(text: str, low: int, high: int) -> set[int]:
@@ -198,7 +198,7 @@ def test_a_wrong_crontab_names_field_value_and_range(expression: str, words: str
     assert words in str(caught.value)
 
 
-# -- slots: what is to run now ------------------------------------------------
+# -- slots: what is to run now ---------------------------
 
 HOURLY = Crontab.parse("0 * * * *", tz="UTC")
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -24,13 +24,20 @@ def test_a_job_that_succeeded_is_kept_for_half_an_hour() -> None:
     job = jobs.succeeded(RUNNING, NOW, b"7", "json", "tail", None)
     assert (job.state, job.result, job.codec, job.output, job.reason) == ("done", b"7", "json", "tail", None)
     assert (job.finished, job.expires) == (NOW, NOW + 1800 * SECOND)
-    assert jobs.succeeded(with_options(result_ttl=2.5), NOW, b"", "json", None, None).expires == NOW + 2_500_000
+    assert (
+        jobs.succeeded(with_options(result_ttl=2.5), NOW, b"", "json", None, None).expires == NOW + 2_500_000
+    )
     assert jobs.succeeded(RUNNING, NOW, b"", "json", None, "too large").reason == "too large"
 
 
 def test_a_job_that_failed_is_kept_for_two_weeks() -> None:
     job = jobs.failed(with_options(result_ttl=1), NOW, "ValueError", "Traceback …", "tail")
-    assert (job.state, job.error_type, job.error, job.output) == ("error", "ValueError", "Traceback …", "tail")
+    assert (job.state, job.error_type, job.error, job.output) == (
+        "error",
+        "ValueError",
+        "Traceback …",
+        "tail",
+    )
     assert (job.finished, job.expires) == (NOW, NOW + 14 * 86400 * SECOND)
 
 

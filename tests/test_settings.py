@@ -113,7 +113,11 @@ def test_keywords_go_before_the_configuration_and_that_before_the_defaults() -> 
 @pytest.mark.parametrize(
     ("config", "keywords", "sentence"),
     [
-        ({"AUTOCRON_WORKERS": "2"}, {}, "AUTOCRON_WORKERS: workers is '2': give a whole number from 1 to 256"),
+        (
+            {"AUTOCRON_WORKERS": "2"},
+            {},
+            "AUTOCRON_WORKERS: workers is '2': give a whole number from 1 to 256",
+        ),
         ({}, {"workers": 0}, "AUTOCRON_WORKERS: workers is 0: give a whole number from 1 to 256"),
         ({"AUTOCRON_AUTOSTART": "no"}, {}, "AUTOCRON_AUTOSTART is 'no': it can be True or False"),
         ({}, {"status": 1}, "AUTOCRON_STATUS is 1: it can be True or False"),

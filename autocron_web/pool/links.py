@@ -144,7 +144,7 @@ class Links:
                 self._obey(peer, frame)
                 if not peer.connected:
                     return
-        except (WireError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever comes from outside must not end the monitor
             self._printer.say(
                 f"a link was cut: it does not speak the protocol ({type(error).__name__}: {error})"
             )
@@ -214,6 +214,8 @@ class Links:
     # -- app processes ---------------------------------------------------------------------------------
 
     def _hello(self, peer: Peer, hello: dict[str, Any]) -> None:
+        if peer.hello is not None:
+            raise WireError("a second hello")
         if len(peer.channel.descriptors) < 2:
             raise WireError("a hello without its descriptors")  # or there was no room for them here
         descriptors, peer.channel.descriptors = peer.channel.descriptors, []

@@ -29,15 +29,18 @@ class Printer:
 
     def say(self, text: str) -> None:
         """A line of the monitor's own, for the app's stderr."""
-        self.write(1, f"autocron: {text}\n".encode())
+        self.write(1, f"autocron: {text}\n".encode(errors="replace"))
 
     def write(self, stream: int, data: bytes) -> None:
         """Pass on bytes to stdout (0) or stderr (1)."""
         if self._targets is None:
             return
         if self._dropped:
-            note, self._dropped = f"autocron: {self._dropped} bytes of output were dropped\n".encode(), 0
-            data = note + data
+            note = f"autocron: {self._dropped} bytes of output were dropped\n"
+            if not self._write_piece(self._targets[stream], note.encode()):
+                self._dropped += len(data)
+                return
+            self._dropped = 0
         for start in range(0, len(data), _PIECE):
             if not self._write_piece(self._targets[stream], data[start : start + _PIECE]):
                 self._dropped += len(data) - start

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import StoreError, StoreGone
 from . import sqlite_sql as sql
+from .descriptors import Descriptors, are_intact, of_database, set_aside
 from .sqlite_errors import RECONNECT, code_of, explain, is_busy
 from .sqlite_open import connect, make_file, prepare, refuse_environment, roll_back
 
@@ -32,6 +33,8 @@ class Own:
         self.pending: deque[Any] = deque()  # enqueues that wait for a commit
         self.read_lock = threading.Lock()
         self.reader: sqlite3.Connection | None = None
+        self.descriptors: Descriptors = {}  # those of the connections
+        self.noting = threading.Lock()  # held while they are looked up
 
     def is_mine(self) -> bool:
         """Whether the calling thread has the open transaction."""
@@ -99,13 +102,15 @@ class SqliteFile:
             self.check()
             if own.writer is None:
                 own.writer = self._open_writer()
+                self._note_descriptors(own)
 
     def close(self) -> None:
         """Close this process's connections, and forget which file it was."""
-        own = self.own()
+        own = self._intact()
         with own.write_lock, own.read_lock:
             own.close_writer()
             own.close_reader()
+            own.descriptors = {}
             self._identity = self._gone = None
 
     def check(self) -> None:
@@ -131,12 +136,13 @@ class SqliteFile:
 
     def release_for_fork(self) -> None:
         """Close the connections, when no thread is using them; the next calls open them again."""
-        own = self.own()
+        own = self._intact()
         own.write_lock.acquire()
         own.read_lock.acquire()
         if not own.is_mine():
             own.close_writer()
             own.close_reader()
+            own.descriptors = {}
 
     def resume_after_fork(self) -> None:
         """Let the parent's threads go on. The child has an `Own` of its own, whose locks are free."""
@@ -161,6 +167,7 @@ class SqliteFile:
                 raise
             return
         since = time.monotonic() if since is None else since
+        self._intact()
         with own.write_lock:
             connection = self._begin(own, since)
             own.holder = threading.get_ident()
@@ -179,24 +186,29 @@ class SqliteFile:
         if own.is_mine():
             with self.transaction() as connection:
                 return connection.execute(query, arguments).fetchall()
+        self._intact()
         if self._identity is None:
             self.open()
         with own.read_lock:
             self.check()
             try:
-                if own.reader is None:
-                    own.reader = self._connect()
-                    own.reader.execute(sql.QUERY_ONLY)
-                    own.reader.execute(sql.TEMPORARY_IN_MEMORY)
-                return own.reader.execute(query, arguments).fetchall()
+                if own.reader is not None:
+                    return own.reader.execute(query, arguments).fetchall()
+                own.reader = self._connect()
+                own.reader.execute(sql.QUERY_ONLY)
+                own.reader.execute(sql.TEMPORARY_IN_MEMORY)
+                rows = own.reader.execute(query, arguments).fetchall()
+                self._note_descriptors(own)
+                return rows
             except sqlite3.Error as error:
                 if code_of(error) in RECONNECT:
                     own.close_reader()
+                    self._note_descriptors(own)
                 raise self._explained(error) from error
 
     def changed(self) -> bool:
         """Whether another connection than this process's writer has committed since the last call."""
-        own = self.own()
+        own = self._intact()
         with own.write_lock:
             self.open()
             assert own.writer is not None
@@ -204,6 +216,20 @@ class SqliteFile:
             return before is None or before != own.version
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _intact(self) -> Own:
+        """This process's own part, without connections whose descriptors somebody else has closed."""
+        own = self.own()
+        if not own.is_mine() and not are_intact(own.descriptors):
+            with own.write_lock, own.read_lock, own.noting, set_aside(own.descriptors):
+                own.close_writer()
+                own.close_reader()
+                own.descriptors = {}
+        return own
+
+    def _note_descriptors(self, own: Own) -> None:
+        with own.noting:
+            own.descriptors = of_database(self.path)
 
     def _begin(self, own: Own, since: float) -> sqlite3.Connection:
         """Begin a transaction, and wait for that as long as those who have the lock get on with their work.
@@ -224,6 +250,7 @@ class SqliteFile:
                 if not is_busy(error):
                     if code_of(error) in RECONNECT:
                         own.close_writer()
+                        self._note_descriptors(own)
                     raise self._explained(error) from error
                 latest = _data_version(connection)
                 if version is not None and latest not in (None, version):
@@ -243,6 +270,7 @@ class SqliteFile:
             return
         if code_of(error) in RECONNECT:
             own.close_writer()
+            self._note_descriptors(own)
         raise self._explained(error) from error
 
     def _open_writer(self) -> sqlite3.Connection:

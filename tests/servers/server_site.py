@@ -229,9 +229,9 @@ class Site:
         """Let `hold(word)` return."""
         Path(f"{self._ledger}.{word}").touch()
 
-    def jobs(self) -> list[Job]:
-        """The newest jobs in the store, at most a thousand."""
-        return self.store.jobs(limit=1000)
+    def jobs(self, kind: str = "call") -> list[Job]:
+        """The jobs in the store: those of calls, or those of a cron's slots."""
+        return [job for job in self.store.jobs(limit=1000) if job.kind == kind]
 
     # -- waiting ---------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from conftest import cannot_run
 class Reload(NamedTuple):
     """How a server is given new code: in words, and done to a running one after its files have changed."""
 
+    name: str
     words: str
     do: Callable[[Site], object]
 
@@ -32,7 +33,7 @@ class Server(NamedTuple):
 
     name: str
     command: str
-    reload: Reload
+    reloads: tuple[Reload, ...]
     recycles: bool = False
     debug: bool = False
     user: str | None = None
@@ -61,11 +62,11 @@ def _restart(site: Site) -> None:
     site.start()
 
 
-HUP = Reload("`HUP`", lambda site: os.kill(site.pid, signal.SIGHUP))
-USR2 = Reload("`USR2`, then `TERM` to the old master", _usr2)
-CHAIN = Reload("chain reload (`c` into the master's fifo)", lambda site: site.fifo.write_text("c"))
-FILE = Reload("a changed file", lambda site: None)
-RESTART = Reload("stopped and started again", _restart)
+HUP = Reload("HUP", "`HUP`", lambda site: os.kill(site.pid, signal.SIGHUP))
+USR2 = Reload("USR2", "`USR2`, then `TERM` to the old master", _usr2)
+CHAIN = Reload("chain", "chain reload (`c` into the master's fifo)", lambda site: site.fifo.write_text("c"))
+FILE = Reload("file", "a changed file", lambda site: None)
+RESTART = Reload("restart", "stopped and started again", _restart)
 
 #: Without gunicorn's control socket, whose thread makes forks of the master warn from Python 3.12 on:
 #: that would hide warnings about a thread of ours.
@@ -79,40 +80,35 @@ UWSGI = (
 )
 
 SERVERS = (
-    Server("gunicorn, sync", GUNICORN + "3", HUP),
-    Server("gunicorn, gthread", GUNICORN + "3 -k gthread --threads 4", HUP),
-    Server("gunicorn, gevent", GUNICORN + "3 -k gevent", HUP),
-    Server("gunicorn, upgraded", GUNICORN + "3", USR2),
-    Server("gunicorn `--preload`", GUNICORN + "3 --preload", USR2),
-    Server("gunicorn `--max-requests 5`", GUNICORN + "1 --max-requests 5", HUP, recycles=True),
-    Server("gunicorn `-u nobody`", GUNICORN + "3 -u nobody", HUP, user="nobody"),
-    Server("gunicorn `--preload -u nobody`", GUNICORN + "3 --preload -u nobody", USR2, user="nobody"),
-    Server("uvicorn `--workers 3`", UVICORN + "--workers 3", HUP),
-    Server("uvicorn `--reload`", UVICORN + "--reload", FILE),
-    Server("uWSGI", UWSGI + "3", HUP),
-    Server("uWSGI `--enable-threads`", UWSGI + "3 --enable-threads", HUP),
-    Server("uWSGI `--lazy-apps`", UWSGI + "3 --lazy-apps --master-fifo {fifo}", CHAIN),
-    Server("`flask run --debug`", "flask --app shop run --debug --port {port}", FILE),
-    Server("`python shop.py`", "python shop.py", RESTART),
-    Server("`python shop.py`, debug", "python shop.py", FILE, debug=True),
+    Server("gunicorn, sync", GUNICORN + "3", (HUP, USR2)),
+    Server("gunicorn, gthread", GUNICORN + "3 -k gthread --threads 4", (HUP,)),
+    Server("gunicorn, gevent", GUNICORN + "3 -k gevent", (HUP,)),
+    Server("gunicorn `--preload`", GUNICORN + "3 --preload", (USR2,)),
+    Server("gunicorn `--max-requests 5`", GUNICORN + "1 --max-requests 5", (HUP,), recycles=True),
+    Server("gunicorn `-u nobody`", GUNICORN + "3 -u nobody", (HUP,), user="nobody"),
+    Server("gunicorn `--preload -u nobody`", GUNICORN + "3 --preload -u nobody", (USR2,), user="nobody"),
+    Server("uvicorn `--workers 3`", UVICORN + "--workers 3", (HUP,)),
+    Server("uvicorn `--reload`", UVICORN + "--reload", (FILE,)),
+    Server("uWSGI", UWSGI + "3", (HUP,)),
+    Server("uWSGI `--lazy-apps`", UWSGI + "3 --lazy-apps --master-fifo {fifo}", (CHAIN,)),
+    Server("`flask run --debug`", "flask --app shop run --debug --port {port}", (FILE,)),
+    Server("`python shop.py`", "python shop.py", (RESTART,)),
+    Server("`python shop.py`, debug", "python shop.py", (FILE,), debug=True),
 )
 
 #: What a change of the core is to be tried with once: `make matrix`.
 MORE = (
     *(
-        Server(
-            f"gunicorn, {kind}{option and f' `{option}`'}, {reload.words}", command, reload, "max" in option
-        )
+        # with --preload, HUP goes on with the old code
+        Server(f"gunicorn -k {kind} {option}".strip(), f"{GUNICORN}3 -k {kind} {option}", reloads)
         for kind in ("sync", "gthread", "gevent")
-        for option in ("", "--preload", "--max-requests 5")
-        for reload in (HUP, USR2)
-        for command in [f"{GUNICORN}3 -k {kind} {option}"]
-        if (option, reload) != ("--preload", HUP)  # which goes on with the old code
+        for option, reloads in (("", (HUP, USR2)), ("--preload", (USR2,)), ("--max-requests 5", (HUP, USR2)))
     ),
-    Server("gunicorn, one process", GUNICORN + "1", HUP),
-    Server("uvicorn", UVICORN, RESTART),
-    Server("uWSGI `--threads 4`", UWSGI + "3 --threads 4", HUP),
-    Server("uWSGI `--lazy-apps`, `HUP`", UWSGI + "3 --lazy-apps", HUP),
-    Server("uWSGI `--max-requests 5`", UWSGI + "1 --max-requests 5", HUP, recycles=True),
-    Server("`flask run`", "flask --app shop run --port {port}", RESTART),
+    Server("gunicorn, one process", GUNICORN + "1", (HUP, USR2, RESTART)),
+    Server("uvicorn", UVICORN, (RESTART,)),
+    Server("uWSGI --enable-threads", UWSGI + "3 --enable-threads", (HUP,)),  # the default since 2.0.27
+    Server("uWSGI --threads 4", UWSGI + "3 --threads 4", (HUP, RESTART)),
+    Server("uWSGI --lazy-apps", UWSGI + "3 --lazy-apps", (HUP,)),
+    Server("uWSGI --max-requests 5", UWSGI + "1 --max-requests 5", (HUP,), recycles=True),
+    Server("flask run", "flask --app shop run --port {port}", (RESTART,)),
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from server_site import FORK_WARNING, Site
-from server_table import MORE, SERVERS, Server
+from server_table import MORE, SERVERS, Reload, Server
 
 from conftest import cannot_run
 
@@ -25,11 +25,14 @@ pytestmark = [
     pytest.mark.once,
     pytest.mark.timeout(120),
     pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc"),
-    pytest.mark.parametrize(
-        "server",
-        [*SERVERS, *(MORE if FULL else ())],
-        ids=lambda server: re.sub(r"[^\w-]+", "_", server.name).strip("_"),
-    ),
+]
+
+CHOSEN = [*SERVERS, *(MORE if FULL else ())]
+
+#: Whether a job runs on when linger and drain are over.
+OUTLASTS = [
+    pytest.param(False, id="job-ends"),
+    *([pytest.param(True, id="job-outlasts-all")] if FULL else []),
 ]
 
 JOBS = 60
@@ -65,7 +68,17 @@ def make_site(nothing_left: list[Path]) -> Iterator[MakeSite]:
         site.close()
 
 
+def in_id(value: Server | Reload) -> str:
+    """How a parameter is written in a test's name."""
+    return re.sub(r"[^\w-]+", "_", value.name).strip("_")
+
+
+each_server = pytest.mark.parametrize("server", CHOSEN, ids=in_id)
+
+
+@each_server
 def test_each_job_runs_once_in_one_pool(server: Server, make_site: MakeSite, record_property: Note) -> None:
+    record_property("server", server.name)
     site = make_site(server, SHOP_WORKERS="3")
     site.start()
     pool = site.wait_for_pool(workers=3)
@@ -84,9 +97,13 @@ def test_each_job_runs_once_in_one_pool(server: Server, make_site: MakeSite, rec
     record_property("pool", f"{len(pool[0])} + {len(pool[1])}")
 
 
+@pytest.mark.parametrize(
+    ("server", "reload"), [(server, reload) for server in CHOSEN for reload in server.reloads], ids=in_id
+)
 def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
-    server: Server, make_site: MakeSite, record_property: Note
+    server: Server, reload: Reload, make_site: MakeSite, record_property: Note
 ) -> None:
+    record_property("server", server.name)
     site = make_site(server)
     site.start()
     monitors, workers = site.wait_for_pool()
@@ -97,7 +114,7 @@ def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
     site.wait_for("end b first")  # one worker is busy, the other one idle
     site.deploy("second")
     began = time.monotonic()
-    server.reload.do(site)
+    reload.do(site)
     site.wait_for_release("second")
     site.post("/tell/c")
     site.wait_for("tell c second")
@@ -109,15 +126,19 @@ def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
     assert site.wait_for_pool()[0] == monitors
     site.wait(lambda: {job.state for job in site.jobs()} == {"done"}, 10, "the end of all jobs")
     assert {job.attempt for job in site.jobs()} == {1}
+    site.wait_for("tick second")
+    slots = slots_that_ran_once(site)
     says_nothing(site)
-    record_property("reload", server.reload.words)
-    record_property("seconds", f"{seconds:.1f} s")
+    record_property("slots", f"{slots} of {slots}")
+    record_property("reload", f"{reload.words}: {seconds:.1f} s")
 
 
-@pytest.mark.parametrize("outlasts", [False, True] if FULL else [False])
+@pytest.mark.parametrize("outlasts", OUTLASTS)
+@each_server
 def test_nothing_is_left_when_the_server_has_ended(
     server: Server, make_site: MakeSite, record_property: Note, outlasts: bool
 ) -> None:
+    record_property("server", server.name)
     sites = {ending.name: (ending, make_site(server)) for ending in ENDINGS}
     without = make_site(server, AUTOCRON_MODE="off")
     for site in [without, *(site for _, site in sites.values())]:
@@ -144,8 +165,7 @@ def test_nothing_is_left_when_the_server_has_ended(
         says_nothing(site)
         record_property(name, f"{gone:.1f} s")
     assert exits["SIGTERM"] < exits["without"] + PROMPT
-    record_property("exit", f"{exits['SIGTERM']:.1f} s")
-    record_property("exit without", f"{exits['without']:.1f} s")
+    record_property("exit", f"{exits['SIGTERM']:.1f} s ({exits['without']:.1f} s)")
 
 
 def seconds_to_exit(site: Site, ending: signal.Signals) -> float:
@@ -154,6 +174,17 @@ def seconds_to_exit(site: Site, ending: signal.Signals) -> float:
     site.signal(ending)
     site.wait_for_exit()
     return time.monotonic() - began
+
+
+def slots_that_ran_once(site: Site) -> int:
+    """Fail unless each slot of the cron has one job, and each job has run once; how many there are."""
+    finished = [job for job in site.jobs("cron") if job.state == "done"]
+    ran = len(site.lines("tick"))
+    jobs = site.jobs("cron")
+    assert len(finished) <= ran <= len(jobs)
+    assert len({job.due for job in jobs}) == len(jobs)
+    assert {job.attempt for job in finished} == {1}
+    return ran
 
 
 def says_nothing(site: Site) -> None:

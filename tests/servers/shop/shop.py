@@ -39,6 +39,11 @@ def hold(word: str) -> None:
     note("end", word, RELEASE, os.getpid())
 
 
+@autocron.every(seconds=1)
+def tick() -> None:
+    note("tick", RELEASE, os.getpid())
+
+
 @app.get("/")
 def index() -> dict[str, object]:
     return {"pid": os.getpid(), "release": RELEASE}

@@ -1,0 +1,67 @@
+"""The descriptors that SQLite holds, in a process where somebody closes descriptors that are not his own.
+
+A program that becomes a daemon, or a library that tidies up, may close all that it finds. What is opened
+next gets the same numbers, and SQLite, which does not look, would write pages of the database into the
+user's files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ..process import identity
+
+Descriptors = dict[int, "tuple[int, int] | None"]
+
+
+def of_database(path: str) -> Descriptors:
+    """The open descriptors of a database and what they stand for; none where there is no /proc (macOS)."""
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return {}
+    wanted = set()
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(OSError):
+            status = os.stat(path + suffix)
+            wanted.add((status.st_dev, status.st_ino))
+    return {fd: found for fd in numbers if (found := identity(fd)) in wanted}
+
+
+def are_intact(descriptors: Descriptors) -> bool:
+    """Whether they stand for what they stood for."""
+    return all(identity(fd) == found for fd, found in descriptors.items())
+
+
+@contextmanager
+def set_aside(descriptors: Descriptors) -> Iterator[None]:
+    """While inside, those that stand for something else lead to nothing, so that SQLite can close them.
+
+    They lead to /dev/null, opened for reading: what SQLite tries to lock or to write there fails, and
+    so it neither believes itself to be the last user of the database nor writes to it.
+    """
+    kept: list[tuple[int, int, bool]] = []  # number, copy, whether programs inherit it
+    null = _copy_above(descriptors, os.open(os.devnull, os.O_RDONLY), close=True)
+    try:
+        for fd, found in descriptors.items():
+            if (now := identity(fd)) != found:
+                if now is not None:
+                    kept.append((fd, _copy_above(descriptors, fd), os.get_inheritable(fd)))
+                os.dup2(null, fd, inheritable=False)
+        yield
+    finally:
+        for fd, copy, inheritable in kept:
+            os.dup2(copy, fd, inheritable)
+            os.close(copy)
+        os.close(null)
+
+
+def _copy_above(descriptors: Descriptors, fd: int, *, close: bool = False) -> int:
+    """A copy of a descriptor with a number that is none of these."""
+    copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(descriptors) + 1)
+    if close:
+        os.close(fd)
+    return copy

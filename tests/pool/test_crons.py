@@ -1,0 +1,107 @@
+"""Crons in a real pool: each slot once, none on top of the other, missed ones made up for."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from autocron_web.store.sqlite import SqliteStore
+from conftest import RunScript, wait_until
+from pool_app import wait_for_pool
+
+SCRIPT = """
+import signal, sys, time
+
+import autocron_web as autocron
+
+@autocron.every(seconds=1)
+def tick():
+    with open(__file__ + ".ticks", "a") as file:
+        file.write(f"{time.time()}\\n")
+
+@autocron.every(seconds=1)
+def long():
+    with open(__file__ + ".long", "a") as file:
+        file.write("begin\\n")
+    time.sleep(2.5)
+    with open(__file__ + ".long", "a") as file:
+        file.write("end\\n")
+
+@autocron.every(seconds=3000, start_now=True)
+def at_once():
+    with open(__file__ + ".once", "a") as file:
+        file.write("once\\n")
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(not autocron.stop(10)))
+    print("started", autocron.start("crons.db"), flush=True)
+    signal.pause()
+"""
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_each_slot_runs_once_with_two_app_processes(
+    run_script: RunScript, tmp_path: Path, home: Path
+) -> None:
+    file = tmp_path / "application.py"
+    file.write_text(SCRIPT)
+    ticks, long, once = (tmp_path / f"application.py.{name}" for name in ("ticks", "long", "once"))
+    scripts = [run_script(file, wait=False) for _ in range(2)]
+    for script in scripts:
+        script.wait_for("started")
+    wait_for_pool()
+    wait_until(lambda: len(lines(ticks)) >= 6, 30, "six ticks")
+    for script in scripts:
+        script.process.terminate()
+        script.wait(20)
+
+    store = SqliteStore(home / "crons.db")
+    jobs = store.jobs(limit=1000)
+    slots = [job.due for job in jobs if job.task == "application.tick"]
+    assert len(slots) == len(set(slots))
+    assert all(due % 1_000_000 == 0 for due in slots)
+    # A run that lasts 2.5 s leaves out the slots that it covers: begin and end take turns.
+    assert lines(long)[:4] == ["begin", "end", "begin", "end"]
+    assert lines(once) == ["once"]
+
+    # After a pause the latest missed slot is made up for, and the cron that starts at once does not again.
+    before = len(lines(ticks))
+    time.sleep(2.2)  # two slots pass while nothing runs
+    script = run_script(file, wait=False)
+    wait_until(lambda: len(lines(ticks)) > before, 10, "a tick after the restart")
+    script.process.terminate()
+    script.wait(20)
+    assert lines(once) == ["once"]
+    slots = [job.due for job in store.jobs(limit=1000) if job.task == "application.tick"]
+    assert len(slots) == len(set(slots))
+    store.close()
+
+
+def test_a_cron_that_is_gone_from_the_code_runs_no_more(
+    run_script: RunScript, tmp_path: Path, home: Path
+) -> None:
+    file = tmp_path / "application.py"
+    file.write_text(SCRIPT)
+    ticks = tmp_path / "application.py.ticks"
+    first = run_script(file, wait=False)
+    wait_until(lambda: lines(ticks), 20, "a tick")
+    file.write_text(SCRIPT.replace("@autocron.every(seconds=1)\ndef tick", "def tick"))
+    second = run_script(file, wait=False)
+    second.wait_for("started")
+    store = SqliteStore(home / "crons.db")
+
+    def settled() -> bool:
+        """Two more runs of the other cron have begun, and none of this one since the first of them."""
+        jobs = store.jobs(limit=1000)[::-1]
+        names = [job.task.rpartition(".")[2] for job in jobs]
+        tail = names[len(names) - names[::-1].index("tick") :] if "tick" in names else names
+        return tail.count("long") >= 2
+
+    wait_until(settled, 30, "an end of the ticks")
+    for script in (first, second):
+        script.process.terminate()
+        script.wait(20)
+    store.close()
