@@ -24,24 +24,31 @@ class Client(Protocol):
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         """Store the jobs; the id under which each of them stands now."""
+        ...
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None if there is none (any more)."""
+        ...
 
     def wait(self, job: Job, timeout: float | None) -> Job:
         """The job once it has finished, or as it is after `timeout` seconds."""
+        ...
 
     async def await_(self, job: Job) -> Job:
         """The same without a timeout, in an event loop."""
+        ...
 
     def cancel(self, job_id: str, reason: str) -> bool:
         """Cancel a waiting or running job."""
+        ...
 
     def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
         """The newest jobs."""
+        ...
 
     def progress(self, note: list[Any]) -> None:
         """What the running task says of its progress."""
+        ...
 
 
 class StoreClient:

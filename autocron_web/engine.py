@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import serving
 from .client import BrokenClient, Client, InlineClient, StoreClient
@@ -104,7 +104,7 @@ class Engine:
             if strict:
                 raise
             warn(f"background tasks are off: {error}")
-            self._client = BrokenClient(error)  # type: ignore[assignment]
+            self._client = cast(Client, BrokenClient(error))
             return False
 
     def _start(self, path: str, app_id: str, durability: str) -> bool:

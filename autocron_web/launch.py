@@ -57,7 +57,7 @@ def connect(path: str, timeout: float) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
-        # Not settimeout(): a socket that does not block is refused at once where the queue is full for a moment.
+        # Not settimeout(): a socket that does not block is refused at once where the queue is full.
         sock.setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(int(timeout * 1e6), 10**6))
         )

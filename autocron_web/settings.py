@@ -119,7 +119,7 @@ def main_name() -> str | None:
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return str(spec.name)
-    file = getattr(main, "__file__", None)
+    file: str | None = getattr(main, "__file__", None)
     if not file or file.startswith("<"):  # "<stdin>": a program that was piped into the interpreter
         return None
     return os.path.splitext(os.path.basename(file))[0]

@@ -29,8 +29,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Engine]:
     monkeypatch.setattr(sys.modules["autocron_web.engine"], "engine", engine)
     monkeypatch.setattr(tasks, "registry", {})
     yield engine
-    if engine._client is not None and hasattr(engine._client, "_store"):
-        engine._client._store.close()
+    store = getattr(engine._client, "_store", None)
+    if store is not None:
+        store.close()
 
 
 @pytest.fixture

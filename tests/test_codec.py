@@ -258,7 +258,7 @@ def test_utc_is_the_one_object() -> None:
 
 def test_a_decimal_is_exact_whatever_the_context() -> None:
     value = decimal.Decimal("1.23456789E+40")
-    with decimal.localcontext(prec=2, capitals=0, traps=[]):
+    with decimal.localcontext(decimal.Context(prec=2, capitals=0, traps=[])):
         assert same(there_and_back(value), value)
 
 

@@ -45,14 +45,17 @@ def set_aside(descriptors: Descriptors) -> Iterator[None]:
     """
     kept: list[tuple[int, int, bool]] = []  # number, copy, whether programs inherit it
     null = _copy_above(descriptors, os.open(os.devnull, os.O_RDONLY), close=True)
+    changed = {fd: now for fd, found in descriptors.items() if (now := identity(fd)) != found}
     try:
-        for fd, found in descriptors.items():
-            if (now := identity(fd)) != found:
-                if now is not None:
-                    kept.append((fd, _copy_above(descriptors, fd), os.get_inheritable(fd)))
-                os.dup2(null, fd, inheritable=False)
+        for fd, now in changed.items():
+            if now is not None:
+                kept.append((fd, _copy_above(descriptors, fd), os.get_inheritable(fd)))
+            os.dup2(null, fd, inheritable=False)
         yield
     finally:
+        for fd in changed:
+            if identity(fd) == identity(null):  # it was not SQLite's
+                os.close(fd)
         for fd, copy, inheritable in kept:
             os.dup2(copy, fd, inheritable)
             os.close(copy)

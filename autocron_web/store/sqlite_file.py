@@ -221,10 +221,12 @@ class SqliteFile:
         """This process's own part, without connections whose descriptors somebody else has closed."""
         own = self.own()
         if not own.is_mine() and not are_intact(own.descriptors):
-            with own.write_lock, own.read_lock, own.noting, set_aside(own.descriptors):
-                own.close_writer()
-                own.close_reader()
-                own.descriptors = {}
+            with own.write_lock, own.read_lock:
+                if not are_intact(own.descriptors):  # another thread has not just closed them itself
+                    with set_aside(own.descriptors):
+                        own.close_writer()
+                        own.close_reader()
+                    own.descriptors = {}
         return own
 
     def _note_descriptors(self, own: Own) -> None:

