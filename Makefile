@@ -4,6 +4,7 @@
 #   make demo   [ARGS=--check]   the example newsletter, to look at; with --check it tries itself and ends
 #   make test   [ARGS="-k cron"] all tests on this Python; what differs between Pythons on the others found
 #   make test-3.13               the latter on one of them
+#   make matrix                  more servers and endings than make test tries, for half an hour
 #   make check                   ruff, mypy and pyright; no tests
 #   make bench  [ARGS=--quick]   how fast it is, beside others
 #   make clean                   remove all environments, builds and caches
@@ -11,7 +12,7 @@
 # An environment is made with python3 if that is new enough, else with python3.13, python3.12 or python3.11;
 # `make clean` and then `make PYTHON=/path/to/python …` choose another one.
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test matrix check bench clean
 .PRECIOUS: .venv/for-% .venv-%/for-test
 
 help:
@@ -26,6 +27,9 @@ test: .venv/for-test
 
 test-%: .venv-%/for-test
 	.venv-$*/bin/python -m pytest -m "not once" $(ARGS)
+
+matrix: .venv/for-test
+	.venv/bin/python tests/servers/table.py $(ARGS)
 
 check: .venv/for-dev
 	.venv/bin/ruff check .

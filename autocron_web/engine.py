@@ -179,7 +179,8 @@ class Engine:
                 "python": interpreter(),
                 "env": worker_environment(os.environ),
                 "path": [os.path.abspath(entry) for entry in sys.path],
-                "cwd": os.getcwd(),
+                "argv": list(sys.argv),
+                "cwd": _folder(),
                 "main": _main_module() if self._needs_main() else None,
                 "loader": self._loader,
                 "modules": tasks.defining_modules(),
@@ -244,6 +245,14 @@ class Engine:
     def in_worker(self) -> bool:
         """Whether this process runs tasks."""
         return self._in_worker
+
+
+def _folder() -> str:
+    """The current folder, or the root where it has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return os.sep
 
 
 def _calling_module() -> str:

@@ -74,7 +74,7 @@ class Task(Generic[P, R]):
         from . import codec
 
         signature = self._signature
-        signature.bind(*args, **kwargs)
+        arguments = signature.bind(*args, **kwargs).arguments
         payload = codec.dump_call(tuple(args), kwargs, names=tuple(signature.parameters))
         moment = now()
         due = options.due(moment)
@@ -86,7 +86,7 @@ class Task(Generic[P, R]):
             kind=kind,
             queue=options.queue,
             priority=options.priority,
-            unique_key=self._unique_key(options.unique, payload),
+            unique_key=self._unique_key(options.unique, arguments),
             expires=None if options.expires is None else due + int(options.expires * SECOND),
             payload=payload,
             meta=options.meta(),
@@ -98,14 +98,19 @@ class Task(Generic[P, R]):
 
         return inspect.signature(self.function)
 
-    def _unique_key(self, unique: str | None, payload: bytes) -> str | None:
+    def _unique_key(self, unique: str | None, arguments: dict[str, Any]) -> str | None:
+        """The same for the same arguments, whether they were given by position or by name."""
         if unique is None:
             return None
         if unique == "task":
             return self.name
         import hashlib
+        import json
 
-        return f"{self.name}:{hashlib.sha256(payload).hexdigest()}"
+        from . import codec
+
+        ordered = json.dumps(json.loads(codec.dump_call((), arguments)), sort_keys=True)
+        return f"{self.name}:{hashlib.sha256(ordered.encode()).hexdigest()}"
 
 
 class Call(Generic[P, R]):

@@ -19,6 +19,7 @@ from .wire import Channel, Frame, Kind, WireError
 Outcome = Callable[[Job, int], Job]
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
+LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "modules")  # of the hello, for the worker
 FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
 
 
@@ -136,7 +137,7 @@ class Crew:
         if before is not None and born == self._born:
             load["modules"] = sorted({*before["modules"], *load["modules"]})
         elif before is not None:
-            other = {**before, "modules": ()} != {**load, "modules": ()}
+            other = any(before[key] != load[key] for key in load.keys() - {"modules", "argv"})
             for worker in list(self._workers.values()):
                 if other or worker.is_stale():
                     self.retire(worker)
@@ -238,9 +239,7 @@ class Crew:
         self._workers[worker.pid] = worker
         worker.hear = lambda: self._hear(worker)
         self._loop.watch(ours, worker.hear)
-        worker.send(
-            Frame(Kind.LOAD, 0, {key: load[key] for key in ("path", "cwd", "main", "loader", "modules")})
-        )
+        worker.send(Frame(Kind.LOAD, 0, {key: load[key] for key in LOAD_KEYS}))
 
     def _dismiss(self, worker: Worker) -> None:
         """No more jobs for this worker: it ends when it sees the end of its channel."""

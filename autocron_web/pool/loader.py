@@ -24,9 +24,10 @@ class _ServerStarts(BaseException):
 def load_app(head: dict[str, Any]) -> None:
     """Make this process like the app's: path, folder, modules, app object. Raises `LoadError`.
 
-    head: as in the hello: `path`, `cwd`, `main`, `loader`, `modules`.
+    head: as in the hello: `path`, `argv`, `cwd`, `main`, `loader`, `modules`.
     """
     sys.path[:] = head["path"]
+    sys.argv[:] = head["argv"]  # a main module may read them before it serves
     try:
         os.chdir(head["cwd"])
     except OSError as error:

@@ -107,6 +107,7 @@ def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
     site = make_site(server)
     site.start()
     monitors, workers = site.wait_for_pool()
+    site.wait_for("tick first")
     for word in "ab":
         site.post(f"/hold/{word}")
         site.wait_for(f"begin {word} first")
