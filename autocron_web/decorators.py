@@ -204,7 +204,8 @@ def _by_schedule(
         raise ConfigError(f"catch_up is {catch_up!r}: give a number of seconds, 0 or more")
 
     def decorate(function: Callable[[], R]) -> Callable[[], R]:
-        task = function if isinstance(function, Task) else make_task(function, None, Options())
+        given: Any = function
+        task = given if isinstance(given, Task) else make_task(given, None, Options())
         crons[task.name] = Cron(task.name, schedule, missed, catch_up, overlap, start_now)
         return function
 

@@ -38,6 +38,7 @@ class Engine:
         self._workers: int | None = None
         self._loader: dict[str, Any] | None = None
         self._in_worker = False
+        self.made_in_worker = False  # the app has called `start()` while a worker loaded it
         self._postponed: Callable[[], object] | None = None  # until root has become another user
 
     # -- start and end ---------------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class Engine:
             autocron.start("shop.db", workers=2)
         """
         if self._in_worker:
+            self.made_in_worker = True
             return False
         if durability not in ("full", "normal"):
             raise ConfigError(f"durability is {durability!r}: it can be 'full' or 'normal'")

@@ -302,7 +302,7 @@ class Link:
             own.thread = None
 
     def _run(self, own: _Own) -> None:
-        tries = 0
+        tries = 0 if time.monotonic() >= own.no_join_before else 2  # `start()` has just failed
         joined = 0.0
         while not self._left:
             if own.sock is None or (self.serving and not own.greeted):

@@ -15,12 +15,16 @@ _SERVERS = frozenset({
 })  # fmt: skip
 
 
+_VARARGS, _VARKEYWORDS = 4, 8  # inspect.CO_VARARGS, CO_VARKEYWORDS
+
+
 def app_origin() -> dict[str, Any] | None:
     """How a worker makes the app that is being set up at this moment; None if that cannot be told.
 
     Called on the way of an adapter's set-up, it looks outwards along the stack. A module that is being
     executed makes the app by its import. Where a server or the framework called a function instead
-    (`gunicorn "shop:create_app()"`), that function is the factory, with the arguments it was given.
+    (`gunicorn "shop:create_app()"`), or the main module did, that function is the factory, with the
+    arguments it was given.
     """
     package = __name__.partition(".")[0]
     entry: FrameType | None = None
@@ -32,6 +36,8 @@ def app_origin() -> dict[str, Any] | None:
             if frame.f_code.co_filename.startswith("<frozen ") or top in _SERVERS:
                 break
             if frame.f_code.co_name == "<module>":
+                if name == "__main__" and entry is not None:
+                    break  # the call may stand under `if __name__ == "__main__"`, which no worker executes
                 return {"module": name}
             entry = frame
         frame = frame.f_back
@@ -40,17 +46,29 @@ def app_origin() -> dict[str, Any] | None:
 
 def _factory(frame: FrameType) -> dict[str, Any]:
     """The function of this frame, and the arguments that it was called with."""
-    code = frame.f_code
-    positional = code.co_varnames[: code.co_argcount]
-    named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    arguments = [frame.f_locals.get(name) for name in positional]
-    keywords = {name: frame.f_locals.get(name) for name in named}
+    code, given = frame.f_code, frame.f_locals
+    names = list(code.co_varnames)
+    positional, names = names[: code.co_argcount], names[code.co_argcount :]
+    named, names = names[: code.co_kwonlyargcount], names[code.co_kwonlyargcount :]
+    args = [given.get(name) for name in positional]
+    kwargs = {name: given.get(name) for name in named}
+    if code.co_flags & _VARARGS:
+        args += given[names.pop(0)]
+    if code.co_flags & _VARKEYWORDS:
+        kwargs.update(given[names.pop(0)])
     origin = {"module": frame.f_globals["__name__"], "factory": code.co_qualname}
+    labels = [*positional, *map(str, range(len(positional) + 1, len(args) + 1)), *kwargs]
+    unrepeatable = [
+        label for label, value in zip(labels, [*args, *kwargs.values()], strict=True) if not _is_json(value)
+    ]
+    if unrepeatable:
+        return {**origin, "unrepeatable": unrepeatable}
+    return {**origin, "args": args, "kwargs": kwargs}
+
+
+def _is_json(value: object) -> bool:
     try:
-        return {
-            **origin,
-            "args": json.loads(json.dumps(arguments)),
-            "kwargs": json.loads(json.dumps(keywords)),
-        }
-    except (TypeError, ValueError):
-        return {**origin, "unrepeatable": sorted(name for name in (*positional, *named))}
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

@@ -11,17 +11,19 @@ from collections.abc import Iterable, Mapping
 
 #: Variables by which servers and reloaders pass sockets and roles to their children. A worker that
 #: inherited one would take over a listening socket, or believe itself to be the reloader's child.
-_SERVER_VARIABLES = (
-    "WERKZEUG_", "BOTTLE_", "RUN_MAIN", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID",
-    "LISTEN_FDNAMES", "UVICORN_", "SANIC_", "NOTIFY_SOCKET", "SERVER_SOFTWARE",
-)  # fmt: skip
+_SERVER_VARIABLES = frozenset({
+    "BOTTLE_CHILD", "BOTTLE_LOCKFILE", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDNAMES", "LISTEN_FDS",
+    "LISTEN_PID", "NOTIFY_SOCKET", "QUART_RUN_MAIN", "RUN_MAIN", "SANIC_MOTD_OUTPUT",
+    "SANIC_SERVER_RUNNING", "SANIC_WORKER_IDENTIFIER", "SANIC_WORKER_NAME", "SANIC_WORKER_PROCESS",
+    "SERVER_SOFTWARE", "WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD",
+})  # fmt: skip
 
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The app's environment without what makes a process a server or a reloader's child."""
-    return {key: value for key, value in environment.items() if not key.startswith(_SERVER_VARIABLES)}
+    return {key: value for key, value in environment.items() if key not in _SERVER_VARIABLES}
 
 
 def interpreter() -> str:

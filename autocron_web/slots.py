@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -58,7 +59,7 @@ def schedule_of(canonical: str, zone_name: str) -> Schedule:
 
 
 class Due(NamedTuple):
-    """The slot that is to run now, if any, and the one after."""
+    """The slot that is to run now, if any, and the one after; in UTC."""
 
     slot: datetime | None
     following: datetime
@@ -78,26 +79,30 @@ def due_slot(
     seconds, with "skip" only if it is no more than `PUNCTUAL` seconds old. A clock that was set back
     lets no slot run twice: the next one is that after `last_slot`.
     """
+
+    def after(moment: datetime) -> datetime:
+        # in UTC: sums and differences within another zone are those of its clock
+        return schedule.next_after(moment).astimezone(UTC)
+
+    now, since = now.astimezone(UTC), last_slot.astimezone(UTC)
     patience = PUNCTUAL if missed == "skip" else max(catch_up, PUNCTUAL)
-    since = last_slot
-    if (now - last_slot).total_seconds() > patience:
+    if (now - since).total_seconds() > patience:
         since = now - timedelta(seconds=patience, microseconds=1)  # so that a slot of just this age counts
-    slot = schedule.next_after(since)
+    slot = after(since)
     if slot > now:
         return Due(None, slot)
-    following = schedule.next_after(slot)
+    following = after(slot)
     if following <= now:
-        slot = _latest(schedule, following, now)
-        following = schedule.next_after(now)
+        slot, following = _latest(after, following, now), after(now)
     return Due(slot, following)
 
 
-def _latest(schedule: Schedule, slot: datetime, now: datetime) -> datetime:
+def _latest(after: Callable[[datetime], datetime], slot: datetime, now: datetime) -> datetime:
     """The last slot up to `now`, where `slot` is one. By halves: there may be millions in between."""
     end = now  # no slot is later than this and not later than `now`
     while end - slot >= timedelta(seconds=1):  # no schedule has slots that are closer
         middle = slot + (end - slot) / 2
-        found = schedule.next_after(middle)
+        found = after(middle)
         if found <= now:
             slot = found
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,19 +82,17 @@ class App:
         """More tasks and functions for the app processes that are started from now on."""
         self.file.write_text(self.file.read_text().replace("\nif __name__", f"\n{code}\n\nif __name__", 1))
 
-    def start(
-        self, *calls: str, env: Mapping[str, str] | None = None, through: Sequence[str] = ()
-    ) -> Script:
+    def start(self, *calls: str, env: Mapping[str, str] | None = None, through: Sequence[str] = ()) -> Script:
         """Start an app process that makes these calls and then waits for its end.
 
-        through: the command that starts it, such as `("strace", "-f")`.
+        through: the command that runs it, instead of this Python alone, such as `strace -f python3`.
         """
         environment = {"LEDGER": str(self._ledger), **(env or {})}
         file, arguments = self.file, list(calls)
         if through:
             file = self.file.with_name("start_through.py")
             file.write_text("import os, sys\nos.execvp(sys.argv[1], sys.argv[1:])\n")
-            arguments = [*through, sys.executable, str(self.file), *calls]
+            arguments = [*through, str(self.file), *calls]
         script = self._run_script(file, *arguments, env=environment, wait=False)
         self._scripts.append(script)
         return script

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import datetime as dt
 import functools
@@ -11,6 +10,7 @@ import re
 import time
 import zoneinfo
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autocron_web.cronfields import MINUTES, UNIX_DAYS_OF_WEEK, from_text, to_text
+from autocron_web.cronfields import HOURS, MINUTES, UNIX_DAYS_OF_WEEK, from_text, to_text
 from autocron_web.crontab import Crontab, Missed, Schedule
 from autocron_web.errors import ConfigError
 from autocron_web.slots import Due, Every, due_slot, schedule_of
@@ -29,7 +29,7 @@ from contract import Contract
 contract = Contract("cron.md")
 
 UTC = dt.UTC
-MINUTE, HOUR, DAY = dt.timedelta(minutes=1), dt.timedelta(hours=1), dt.timedelta(days=1)
+MINUTE = dt.timedelta(minutes=1)
 
 
 def at(text: str, zone: str = "UTC") -> dt.datetime:
@@ -37,16 +37,18 @@ def at(text: str, zone: str = "UTC") -> dt.datetime:
 
 
 def slots(schedule: Schedule, start: dt.datetime, count: int) -> list[dt.datetime]:
+    """The next slots; in UTC, since in an hour that comes twice no other zone's are equal (PEP 495)."""
     found = []
     for _ in range(count):
-        start = schedule.next_after(start)
+        start = schedule.next_after(start).astimezone(UTC)
         found.append(start)
     return found
 
 
 def shown(schedule: Schedule, start: dt.datetime, count: int) -> list[str]:
-    """What the clock shows at the next slots."""
-    return [f"{slot:%m-%d %H:%M}" for slot in slots(schedule, start, count)]
+    """What the clock of the schedule's zone shows at the next slots."""
+    zone = schedule.next_after(start).tzinfo
+    return [f"{slot.astimezone(zone):%m-%d %H:%M}" for slot in slots(schedule, start, count)]
 
 
 def parse(expression: str, order: Literal["autocron", "unix"] = "autocron", tz: str = "UTC") -> Crontab:
@@ -55,8 +57,10 @@ def parse(expression: str, order: Literal["autocron", "unix"] = "autocron", tz: 
 
 # -- the reference: every minute of ten years --------------------------------------------------------------
 
-FIRST, LAST = at("2020-01-01"), at("2030-01-01")
-QUARTER = 15  # minutes; the clocks of these zones are set at quarters of an hour only
+# In minutes since 1970. The clocks of these zones are set at quarters of an hour only, so what they show
+# is asked for each quarter.
+QUARTER, HOUR, DAY = 15, 60, 24 * 60
+FIRST, LAST = (int(at(day).timestamp()) // 60 for day in ("2020-01-01", "2030-01-01"))
 ZONES = (
     "UTC",
     "Europe/Berlin",
@@ -69,34 +73,34 @@ ZONES = (
 )
 
 
-class Quarter(NamedTuple):
-    """A quarter of an hour: its first minute since 1970 in real time, and on the zone's clock."""
-
-    real: int
-    wall: int
-
-
 def minutes_since_1970(naive: dt.datetime) -> int:
     return (naive - dt.datetime.fromisoformat("1970-01-01")) // MINUTE
 
 
 @functools.cache
-def quarters(zone: str) -> list[Quarter]:
-    info, moment, found = zoneinfo.ZoneInfo(zone), FIRST, []
-    real = int(FIRST.timestamp()) // 60
-    while moment < LAST + 40 * DAY:
-        wall = minutes_since_1970(moment.astimezone(info).replace(tzinfo=None))
-        assert wall % QUARTER == 0
-        found.append(Quarter(real, wall))
-        moment, real = moment + QUARTER * MINUTE, real + QUARTER
+def quarters(zone: str) -> list[tuple[int, int]]:
+    """Each quarter of an hour: its first minute since 1970, in real time and on the zone's clock."""
+    info = zoneinfo.ZoneInfo(zone)
+
+    def wall_of(real: int) -> int:
+        return minutes_since_1970(dt.datetime.fromtimestamp(60 * real, info).replace(tzinfo=None))
+
+    found = []
+    wall = wall_of(FIRST)
+    for real in range(FIRST, LAST + 40 * DAY, HOUR):
+        following = wall_of(real + HOUR)
+        steady = following == wall + HOUR
+        found += [
+            (real + part, wall + part if steady else wall_of(real + part)) for part in range(0, HOUR, QUARTER)
+        ]
+        wall = following
     return found
 
 
 @functools.cache
 def changes(zone: str) -> list[int]:
     """The minutes at which the clock is set."""
-    both = zip(quarters(zone), quarters(zone)[1:], strict=False)
-    return [after.real for before, after in both if after.wall - before.wall != QUARTER]
+    return [now for (_, before), (now, wall) in pairwise(quarters(zone)) if wall - before != QUARTER]
 
 
 class Rule(NamedTuple):
@@ -108,38 +112,46 @@ class Rule(NamedTuple):
     months: frozenset[int]
     days_of_week: frozenset[int] | None  # 0 is Monday
     by_real_time: bool
+    allowed_days: frozenset[int]  # numbered since 1970
 
-    def allows_day(self, day: dt.date) -> bool:
+    def allows_day(self, number: int) -> bool:
+        """Whether the day with this number since 1970 is allowed."""
+        day = dt.date(1970, 1, 1) + dt.timedelta(days=number)
         by_day = self.days is None or day.day in self.days
         by_day_of_week = self.days_of_week is None or day.weekday() in self.days_of_week
         if self.days is not None and self.days_of_week is not None:
             return day.month in self.months and (by_day or by_day_of_week)
         return day.month in self.months and by_day and by_day_of_week
 
-    def runs(self, zone: str) -> list[int]:
-        """Each run of the ten years, as minutes since 1970."""
-        allowed: dict[int, bool] = {}
-        found: list[int] = []
-        latest = quarters(zone)[0].wall - 1  # what the clock has shown at the latest
-        for real, wall in quarters(zone):
-            if self.by_real_time:
-                found += [real + minute for minute in range(QUARTER) if self.allows(wall + minute, allowed)]
-                continue
-            if any(self.allows(skipped, allowed) for skipped in range(latest + 1, wall)):
-                found.append(real)
-            for minute in range(QUARTER):
-                if wall + minute > latest and self.allows(wall + minute, allowed):
-                    found.append(real + minute)
+    def run_after(self, zone: str, moment: float) -> int | None:
+        """The first run after a moment, in minutes since 1970, by a look at the clock in every minute."""
+        grid, start = quarters(zone), (int(moment) - FIRST) // QUARTER
+        latest = max(wall for _, wall in grid[max(0, start - 400) : start]) + QUARTER - 1  # shown until now
+        for index in range(start, len(grid)):
+            real, wall = grid[index]
+            if not self.by_real_time and wall > latest + 1:
+                skipped = range(latest + 1, wall, QUARTER)
+                if real > moment and any(self.allowed_from(each) for each in skipped):
+                    return real
+            for minute in self.allowed_from(wall) if wall // DAY in self.allowed_days else ():
+                if real + minute > moment and (self.by_real_time or wall + minute > latest):
+                    return real + minute
             latest = max(latest, wall + QUARTER - 1)
-        return sorted(set(found))
+        return None
 
-    def allows(self, wall: int, allowed: dict[int, bool]) -> bool:
-        day, minute = divmod(wall, 24 * 60)
-        if minute % 60 not in self.minutes or minute // 60 not in self.hours:
-            return False
-        if day not in allowed:
-            allowed[day] = self.allows_day(dt.date(1970, 1, 1) + day * DAY)
-        return allowed[day]
+    def allowed_from(self, wall: int) -> list[int]:
+        """The allowed minutes of the quarter that begins at this minute of the clock."""
+        hour, minute = divmod(wall % DAY, HOUR)
+        if wall // DAY not in self.allowed_days or hour not in self.hours:
+            return []
+        return [each for each in range(QUARTER) if minute + each in self.minutes]
+
+
+def rule_of(**given: Any) -> Rule:
+    rule = Rule(**given, allowed_days=frozenset())
+    return rule._replace(
+        allowed_days=frozenset(filter(rule.allows_day, range(FIRST // DAY - 1, LAST // DAY + 42)))
+    )
 
 
 def random_field(choose: random.Random, low: int, high: int) -> tuple[str, frozenset[int]]:
@@ -181,13 +193,13 @@ def random_crontab(choose: random.Random) -> tuple[str, str, Rule]:
     if choose.random() < 0.3:  # the hours at which clocks are set
         hours = choose.choice([("2", frozenset({2})), ("0", frozenset({0})), ("0-3", frozenset(range(4)))])
     days_set, days_of_week_set = is_set(*days, 31), is_set(*days_of_week, 7)
-    rule = Rule(
-        minutes[1],
-        hours[1],
-        days[1] if days_set else None,
-        months[1],
-        days_of_week[1] if days_of_week_set else None,
-        "*" in minutes[0] or "*" in hours[0],
+    rule = rule_of(
+        minutes=minutes[1],
+        hours=hours[1],
+        days=days[1] if days_set else None,
+        months=months[1],
+        days_of_week=days_of_week[1] if days_of_week_set else None,
+        by_real_time="*" in minutes[0] or "*" in hours[0],
     )
     unix_dow = ",".join(str((n + 1) % 7) for n in days_of_week[1]) if days_of_week_set else "*"
     return (
@@ -197,20 +209,21 @@ def random_crontab(choose: random.Random) -> tuple[str, str, Rule]:
     )
 
 
-def check(crontab: Crontab, runs: list[int], zone: str, choose: random.Random) -> None:
-    """Ask after random moments, and around each one at which the clock is set."""
-    first, last = int(FIRST.timestamp()), int(LAST.timestamp())
-    moments = [choose.uniform(first, last) for _ in range(40)]
-    moments += [60 * run for run in choose.sample(runs, min(20, len(runs)))]
-    around = (-86400, -7200, -3601, -3600, -1800, -60, -1, 0, 1, 60, 1799, 1800, 3600, 5400, 86400)
-    near = choose.sample(changes(zone), min(8, len(changes(zone))))
-    moments += [60 * change + distance for change in near for distance in around]
+AROUND = (-DAY, -120, -60.5, -60, -30, -1, -1 / 60, 0, 1 / 60, 1, 29.5, 30, 60, 90, DAY)
+
+
+def check(crontabs: list[Schedule], rule: Rule, zone: str, choose: random.Random) -> None:
+    """Ask after random moments, and around some at which the clock is set."""
+    moments = [choose.uniform(FIRST + 9 * DAY, LAST) for _ in range(30)]
+    near = choose.sample(changes(zone), min(5, len(changes(zone))))
+    moments += [change + distance for change in near for distance in AROUND if change + distance < LAST]
     for moment in moments:
-        asked = dt.datetime.fromtimestamp(round(moment, 6), UTC)
-        if first <= asked.timestamp() < last:
-            index = bisect.bisect_right(runs, asked.timestamp() / 60)
-            if index < len(runs):
-                assert crontab.next_after(asked).timestamp() == 60 * runs[index], f"after {asked} in {zone}"
+        asked = dt.datetime.fromtimestamp(60 * moment, UTC)
+        expected = rule.run_after(zone, moment)
+        for crontab in crontabs:
+            found = crontab.next_after(asked).timestamp() / 60
+            if expected is not None or found < LAST:
+                assert found == expected, f"after {asked} in {zone}"
 
 
 @contract.holds(
@@ -221,50 +234,41 @@ def check(crontab: Crontab, runs: list[int], zone: str, choose: random.Random) -
     "A day that a month does not have is left out, and does not move to another one.",
 )
 @pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_ten_years_minute_by_minute(zone: str, seed: int) -> None:
     choose = random.Random(f"{zone} {seed}")
-    checked = 0
-    while checked < 2:
+    for _ in range(3):
         expression, unix, rule = random_crontab(choose)
-        runs = rule.runs(zone)
-        if not runs:
+        if not rule.allowed_days:
             with pytest.raises(ConfigError, match="never comes"):
                 parse(expression)
             continue
-        for crontab in (parse(expression, tz=zone), parse(unix, "unix", zone)):
-            check(crontab, runs, zone, choose)
+        crontab, from_unix = parse(expression, tz=zone), parse(unix, "unix", zone)
         again = schedule_of(crontab.canonical, zone)
-        assert again.canonical == crontab.canonical == parse(expression, tz=zone).canonical
-        check(again, runs, zone, choose)  # type: ignore[arg-type]
-        checked += 1
+        assert again.canonical == crontab.canonical == from_unix.canonical
+        check([crontab, from_unix, again], rule, zone, choose)
 
 
 @pytest.mark.parametrize(
     "expression", ["30 2 * * *", "0 0 * * *", "*/30 2 * * *", "15 * * * *", "0,30 0-3 * * *"]
 )
 @pytest.mark.parametrize("zone", ZONES)
-def test_each_run_of_ten_years_around_the_changes(zone: str, expression: str) -> None:
+def test_each_run_around_the_changes(zone: str, expression: str) -> None:
     minutes, hours = expression.split()[:2]
-    rule = Rule(
-        frozenset(from_text(MINUTES, minutes, "").numbers),
-        frozenset(range(24))
-        if hours == "*"
-        else frozenset(range(4))
-        if "-" in hours
-        else frozenset({int(hours)}),
-        None,
-        frozenset(range(1, 13)),
-        None,
-        "*" in minutes + hours,
+    rule = rule_of(
+        minutes=frozenset(from_text(MINUTES, minutes, "").numbers),
+        hours=frozenset(from_text(HOURS, hours, "").numbers),
+        days=None,
+        months=frozenset(range(1, 13)),
+        days_of_week=None,
+        by_real_time="*" in minutes + hours,
     )
-    crontab, runs = parse(expression, tz=zone), rule.runs(zone)
-    for change in changes(zone) or [runs[99]]:
-        begin = bisect.bisect_left(runs, change - 2 * 24 * 60)
-        if runs[begin + 1 :][:40]:
-            moment = dt.datetime.fromtimestamp(60 * runs[begin], UTC)
-            found = [slot.timestamp() / 60 for slot in slots(crontab, moment, len(runs[begin + 1 :][:40]))]
-            assert found == runs[begin + 1 :][:40]
+    crontab = parse(expression, tz=zone)
+    for change in changes(zone)[:6] or [FIRST + 99 * DAY]:
+        slot, run = dt.datetime.fromtimestamp(60 * (change - DAY), UTC), float(change - DAY)
+        while run < change + DAY:
+            slot, run = crontab.next_after(slot), rule.run_after(zone, run) or 0
+            assert slot.timestamp() == 60 * run
 
 
 # -- cronsim, where its rules are the same -----------------------------------------------------------------
@@ -272,21 +276,23 @@ def test_each_run_of_ten_years_around_the_changes(zone: str, expression: str) ->
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
 def test_cronsim_says_the_same(zone: str) -> None:
-    """Left out: steps in day fields, which mean *and* there; moments in a repeated hour, where it looks back."""
+    """Left out: steps in day fields, which mean *and* there, and steps in a range of one, which go on to the
+    end there; moments in a repeated hour, after which it looks back."""
+    one_long = re.compile(r"\b0*(\d+)-0*\1/")
     choose = random.Random(zone)
     compared = 0
     while compared < 40:
         expression, unix, _ = random_crontab(choose)
         with contextlib.suppress(ConfigError):
             crontab = parse(expression, tz=zone)
-            if any("*/" in field for field in (unix.split()[2], unix.split()[4])):
+            if any("*/" in field for field in (unix.split()[2], unix.split()[4])) or one_long.search(unix):
                 continue
             compared += 1
             for _ in range(10):
                 moment = dt.datetime.fromtimestamp(choose.randrange(1_577_836_800, 1_893_456_000), UTC)
                 moment = moment.astimezone(zoneinfo.ZoneInfo(zone))
                 theirs = next(CronSim(unix, moment))
-                if not moment.replace(fold=1).utcoffset() != moment.utcoffset() and theirs > moment:
+                if moment.replace(fold=1).utcoffset() == moment.replace(fold=0).utcoffset():
                     assert crontab.next_after(moment) == theirs, (unix, moment)
 
 
@@ -324,9 +330,8 @@ def test_what_a_field_allows() -> None:
         "*/15 9,11,13,15,17 5,15,25 1,3-5 mon-wed,sat"
     )
     crontab = parse("* * * * *")
-    assert [len(values.numbers) for values in (crontab.minutes, crontab.hours, crontab.days, crontab.months)] == [
-        60, 24, 31, 12,
-    ]  # fmt: skip
+    fields = crontab.minutes, crontab.hours, crontab.days, crontab.months, crontab.days_of_week
+    assert [len(field.numbers) for field in fields] == [60, 24, 31, 12, 7]
     assert parse("20/10 1,5 * * *").minutes.numbers == (20, 30, 40, 50)
     for crontab in (
         parse("0 0 fri-sun * *"),
@@ -345,7 +350,7 @@ def test_a_field_has_one_text_and_reads_it_back(numbers: set[int], step: int | N
     values = from_text(MINUTES, text, "")
     assert from_text(MINUTES, to_text(MINUTES, values), "") == values
     assert values.star == bool(step)
-    assert set(values.numbers) == numbers | set(range(0, 60, step or 99))
+    assert set(values.numbers) == numbers | set(range(0, 60, step) if step else ())
 
 
 def test_each_set_of_days_of_the_week_reads_back() -> None:
@@ -475,9 +480,7 @@ def test_zones() -> None:
     assert Crontab.parse("0 0 * * *", tz=berlin).next_after(moment) == at("2026-07-01T22:00")
 
 
-@pytest.mark.parametrize(
-    "tz", ["Mars/Base", "", "Europe", "+2", "../etc/passwd", "/etc/localtime", "\0", 5, Pytz]
-)
+@pytest.mark.parametrize("tz", ["Mars/Base", "", "Europe", "+2", "../etc/passwd", "/etc/localtime", "\0", 5])
 def test_an_unknown_zone_is_refused(tz: Any) -> None:
     with pytest.raises(ConfigError, match=r"^tz: .* give a name such as 'Europe/Berlin'"):
         Crontab.parse("* * * * *", tz=tz)
@@ -545,7 +548,7 @@ def set_tz(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 
 @contract.holds(
-    "Where the machine's rules have no name, as with `TZ=CET-1CEST`, crons run by them under the name `local`."
+    "Rules of the machine without a name, as with `TZ=CET-1CEST`, are followed under the name `local`."
 )
 def test_rules_without_a_name(set_tz: Callable[[str], None]) -> None:
     set_tz("CET-1CEST,M3.5.0,M10.5.0/3")
@@ -555,9 +558,7 @@ def test_rules_without_a_name(set_tz: Callable[[str], None]) -> None:
         assert by_rules.zone_name == "local"
         for day in ("2026-03-28T12:00", "2026-10-24T12:00", "2026-06-01T00:00"):
             assert slots(by_rules, at(day), 99) == slots(by_name, at(day), 99)
-        assert shown(schedule_of(by_rules.canonical, "local"), at("2026-10-24T12:00"), 9) == shown(
-            by_name, at("2026-10-24T12:00"), 9
-        )
+            assert slots(schedule_of(by_rules.canonical, "local"), at(day), 9) == slots(by_name, at(day), 9)
 
 
 def test_the_machine_zone_is_the_default(set_tz: Callable[[str], None]) -> None:
@@ -605,14 +606,14 @@ def test_fixed_times() -> None:
 @pytest.mark.parametrize("zone", ZONES)
 def test_stars_go_by_real_time(zone: str) -> None:
     for change in changes(zone)[:4] or [27_000_000]:
-        moment = dt.datetime.fromtimestamp(60 * change, UTC) - DAY
+        moment = dt.datetime.fromtimestamp(60 * (change - DAY), UTC)
         found = slots(parse("*/30 * * * *", tz=zone), moment, 96)
-        assert {b - a for a, b in zip(found, found[1:], strict=False)} == {30 * MINUTE}
+        assert {b - a for a, b in pairwise(found)} == {30 * MINUTE}
         if (
             zone != "Australia/Lord_Howe"
         ):  # where an hour is half an hour longer or shorter when the clock is set
             found = slots(parse("0 * * * *", tz=zone), moment, 48)
-            assert {b - a for a, b in zip(found, found[1:], strict=False)} == {HOUR}
+            assert {b - a for a, b in pairwise(found)} == {60 * MINUTE}
 
 
 def test_a_star_with_a_fixed_hour_follows_the_clock() -> None:
@@ -632,7 +633,7 @@ moments = st.integers(0, 4_000_000_000_000_000).map(
 
 
 @contract.holds(
-    "The slots of `every` are the multiples of its seconds since 1970-01-01 UTC, on all machines and after each restart.",
+    "The slots of `every` are the multiples of its seconds since 1970-01-01 UTC, on all machines.",
     "`seconds` is 1 or more, and may have a fraction.",
     "Daylight saving does not touch it.",
 )
@@ -659,7 +660,7 @@ def test_every_is_written_in_one_way() -> None:
 
 @pytest.mark.parametrize("seconds", [0, 0.5, -1, True, "60", None, float("nan"), float("inf")])
 def test_every_refuses(seconds: Any) -> None:
-    with pytest.raises(ConfigError, match="seconds is .*: give a number of seconds, 1 or more"):
+    with pytest.raises(ConfigError, match=r"seconds is .*: give a number of seconds, 1 or more"):
         Every(seconds)
 
 
@@ -684,7 +685,7 @@ class Counted:
 
 @contract.holds(
     "A slot that is at most a minute late is not missed, and runs.",
-    '`missed="once"`: of the slots that were missed only the latest runs, if it is not older than `catch_up` seconds.',
+    '`missed="once"`: the latest of them runs, if it is not older than `catch_up` seconds.',
     '`missed="skip"`: none of them runs.',
 )
 def test_missed_slots() -> None:
@@ -760,7 +761,7 @@ def test_a_clock_that_is_set(steps: list[int]) -> None:
                 ran.append(last)
             assert due_slot(schedule, last_slot=last, now=now, catch_up=10**6).slot is None  # one at a time
             assert due.following > max(now, last)  # so that nobody waits in vain or looks without end
-            now = now if step < 0 else max(now, min(due.following, now + HOUR))
+            now = now if step < 0 else max(now, min(due.following, now + 60 * MINUTE))
         assert ran == sorted(set(ran))
 
 

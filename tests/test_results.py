@@ -118,8 +118,10 @@ def test_moments_are_aware_and_exact() -> None:
 def test_progress_is_what_was_said_last() -> None:
     r = result_of(RUNNING, RUNNING._replace(meta={"progress": [3, 10, "note"]}))
     assert r.progress is None
-    assert r.progress == Progress(3, 10, "note")
-    assert (r.progress.done, r.progress.total, r.progress.note) == (3, 10, "note")
+    progress = r.progress
+    assert progress == Progress(3, 10, "note") == (3, 10, "note")
+    assert progress is not None
+    assert (progress.done, progress.total, progress.note) == (3, 10, "note")
 
 
 def test_what_it_is_called() -> None:

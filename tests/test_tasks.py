@@ -7,7 +7,6 @@ import datetime as dt
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -180,12 +179,12 @@ def test_arguments_are_equal_however_they_are_given(first: Any, second: Any) -> 
 
 
 @pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> Iterator[autocron.Engine]:
+def inline(monkeypatch: pytest.MonkeyPatch) -> autocron.Engine:
     engine = autocron.Engine()
     monkeypatch.setattr(sys.modules["autocron_web.engine"], "engine", engine)
     monkeypatch.setenv("AUTOCRON_MODE", "inline")
     assert engine.start("never-made.db") is False
-    yield engine
+    return engine
 
 
 def test_inline_a_call_has_run_when_it_returns(inline: autocron.Engine) -> None:

@@ -20,6 +20,7 @@ Outcome = Callable[[Job, int], Job]
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
 LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "modules")  # of the hello, for the worker
+SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
 FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
 
 
@@ -37,10 +38,13 @@ class Worker:
         self.hear: Callable[[], None] = lambda: None
         self.ready = False
         self.retiring = False
+        self.since = loop.time()
+        self.proven = False  # it does not end as soon as it has begun
         self.job_id: str | None = None
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
         self.modules: frozenset[str] = frozenset()  # that have registered tasks
         self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
+        self.born = -1  # of the code that it was told to load
         self._clock: Timer | None = None  # the timeout of its job
 
     def run(self, job: Job) -> None:
@@ -100,7 +104,8 @@ class Crew:
         self._size = 0
         self._load: dict[str, Any] | None = None  # how to load the app: the newest code's word
         self._born = -1  # when the process began whose word that is
-        self._failures = 0  # workers in a row that ended before they were ready
+        self._failures = 0  # starts in a row that failed
+        self._failed_at = 0.0  # the last of them
         self._trouble: str | None = None  # why workers cannot load the app
         self._respawn: Timer | None = None
         self._closing = False
@@ -142,6 +147,9 @@ class Crew:
                 if other or worker.is_stale():
                     self.retire(worker)
             self.add_modules(load["modules"])
+            self._failures = 0  # the newer code is tried at once
+            if self._respawn is not None:
+                self._respawn.cancel()
         self._born, self._size = born, size
         for worker in [worker for worker in self._workers.values() if not worker.retiring][size:]:
             self.retire(worker)
@@ -237,6 +245,7 @@ class Crew:
             output.close_worker_ends()
         worker = Worker(self._loop, process, Channel(ours), output)
         self._workers[worker.pid] = worker
+        worker.born = self._born
         worker.hear = lambda: self._hear(worker)
         self._loop.watch(ours, worker.hear)
         worker.send(Frame(Kind.LOAD, 0, {key: load[key] for key in LOAD_KEYS}))
@@ -255,7 +264,7 @@ class Crew:
     def _buried(self, worker: Worker, how: str) -> None:
         """The process has ended and been waited for."""
         worker.stop_clock()
-        expected, worker.retiring = worker.ready or worker.retiring, True
+        expected, worker.retiring = worker.retiring or worker.proven or worker.job_id is not None, True
         self._hear(worker)  # a result may still lie in its channel
         self._loop.unwatch(worker.channel)
         worker.channel.close()
@@ -264,23 +273,22 @@ class Crew:
         else:
             self._dispatch.worker_crashed(worker, how)
         worker.output.close()
-        if expected:
-            self._failures = 0
-        else:
-            self._start_failed(how)
+        if not expected:
+            self._start_failed(how, "ended without a job" if worker.ready else "cannot start")
         self.on_change(self.pids)
         if self._closing and not self._workers:
             self.on_empty()
         self._fill()
 
-    def _start_failed(self, how: str) -> None:
+    def _start_failed(self, how: str, what: str = "cannot start") -> None:
         pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
+        self._failed_at = self._loop.time()
         if self._failures == 1:
             self._printer.say(
-                f"a worker cannot start: {self._trouble or 'it ' + how}; tried again, at most every 30 s"
+                f"a worker {what}: {self._trouble or 'it ' + how}; tried again, at most every 30 s"
             )
-        if pause and not self._closing:
+        if not self._closing:
             self._respawn = self._loop.after(pause, self._fill)
 
     # -- what workers say ------------------------------------------------------------------------------
@@ -308,17 +316,31 @@ class Crew:
             self._trouble = head["trouble"]
             return  # it ends by itself
         self._trouble = None
-        self._failures = 0
         worker.modules = frozenset(head["modules"])
         worker.files = head["files"]
+        if worker.born != self._born and worker.is_stale():  # newer code came while this was loaded
+            self.retire(worker)
+            self._fill()
+            return
         self.on_ready(head)
         if not worker.ready:
             worker.ready = True
             worker.output.take()  # what the app printed while it was loaded belongs to no job
+            self._loop.after(SOUND, lambda: self._prove(worker))
+            assert self._load is not None
+            self.add_modules(self._load["modules"])  # those that came while it loaded
             self._dispatch.worker_idle(worker)
+
+    def _prove(self, worker: Worker) -> None:
+        """The worker has lived for a while, or finished a job: what ends it now is nothing of its start."""
+        if not worker.retiring:
+            worker.proven = True
+            if worker.since > self._failed_at:
+                self._failures = 0
 
     def _finished(self, worker: Worker, frame: Frame) -> None:
         worker.stop_clock()
+        self._prove(worker)
         worker.files.update(frame.head.get("files", {}))
         self._dispatch.result(worker, frame.head, frame.blob, worker.output.take())
         if worker.retiring:

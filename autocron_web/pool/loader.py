@@ -8,8 +8,11 @@ import os
 import sys
 import time
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from ..engine import engine
 from ..process import PACKAGE_ROOT, file_mark
 
 
@@ -35,7 +38,8 @@ def load_app(head: dict[str, Any]) -> None:
     main, loader = head["main"], head["loader"]
     if main is not None:
         _execute_main(main["file"], main["name"])
-    if loader is not None:
+    made = main is not None and engine.made_in_worker  # by a call that no guard kept from being executed
+    if loader is not None and not made:
         name = main["name"] if loader["module"] == "__main__" and main else loader["module"]
         _load_by(name, loader)
     import_modules(head["modules"])
@@ -87,7 +91,8 @@ def _load_by(module_name: str, loader: dict[str, Any]) -> None:
             f" ({', '.join(loader['unrepeatable'])}): let the server call a function without arguments"
         )
     try:
-        function(*loader["args"], **loader["kwargs"])
+        with _up_to_serving():
+            function(*loader["args"], **loader["kwargs"])
     except BaseException as error:
         raise LoadError(f"{module_name}.{factory}() failed\n{_traceback(error)}") from None
 
@@ -112,15 +117,25 @@ def _execute_main(file: str, name: str) -> None:
         raise LoadError(f"the main module {file} cannot be loaded: it is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    try:
+        with _up_to_serving():
+            spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        raise LoadError(f"{file} cannot be executed\n{_traceback(error)}") from None
+
+
+@contextmanager
+def _up_to_serving() -> Iterator[None]:
+    """Code of the app that ends at the line that would start to serve."""
     global _main
     watch = _main = _BindWatch()
     try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
+        yield
+    except BaseException:
         # A recorded flag decides, not what came out: servers catch and replace what passes them.
         if not watch.reached:
-            del sys.modules[name]
-            raise LoadError(f"{file} cannot be executed\n{_traceback(error)}") from None
+            raise
     finally:
         watch.armed, _main = False, None
 
@@ -149,7 +164,7 @@ class _BindWatch:
                 raise _ServerStarts
 
 
-_main: _BindWatch | None = None  # while the main module is executed
+_main: _BindWatch | None = None  # while code is executed that may come to serving
 
 
 def _traceback(error: BaseException) -> str:

@@ -43,7 +43,7 @@ class Lock:
 
     def write_workers(self, pids: list[int]) -> None:
         """Note the workers that live. Not synced: after a loss of power none of them does."""
-        lines = [f"{pid} {start_time(pid)} {namespace()}\n" for pid in pids]
+        lines = [f"{pid} {start_time(pid)} {os.getsid(0)} {namespace()}\n" for pid in pids]
         text = "".join(lines).encode()
         os.pwrite(self._fd, text, 0)
         os.ftruncate(self._fd, len(text))
@@ -53,20 +53,36 @@ class Lock:
         here = namespace()
         ended = 0
         for line in os.pread(self._fd, 1 << 20, 0).decode("ascii", "replace").splitlines():
-            pid_text, _, rest = line.partition(" ")
-            born, _, where = rest.partition(" ")
-            if where != here or not pid_text.isdigit() or not born.isdigit():
+            numbers, where = line.split(" ")[:3], line.split(" ")[3:]
+            if where != [here] or not all(number.isdigit() for number in numbers):
                 continue  # of another boot or container, or half written
-            pid = int(pid_text)
+            pid, born, session = map(int, numbers)
             now_born = start_time(pid)
-            if now_born is not None and now_born != int(born):
-                continue  # the number belongs to another process now
-            kill_group(pid)  # also if only its children are left: a group's number is not used again
-            if now_born is not None:
+            if now_born == born:
+                kill_group(pid)
                 ended += 1
-                _wait_for(pid, now_born)
+                _wait_for(pid, born)
+            elif now_born is None and _has_members(pid, session):
+                kill_group(pid)  # programs that its task has started
         os.ftruncate(self._fd, 0)
         return ended
+
+
+def _has_members(group: int, session: int) -> bool:
+    """Whether there are processes in this group of this session (proc(5), fields 5 and 6).
+
+    A group without its leader can be another one than it was: as soon as it is empty, its number is
+    free for the next process. The number of a session that has members left is not.
+    """
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if (int(fields[2]), int(fields[3])) == (group, session):
+            return True
+    return False
 
 
 def _wait_for(pid: int, born: int) -> None:

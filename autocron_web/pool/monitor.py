@@ -52,6 +52,7 @@ class Monitor:
         self._printer = Printer()
         self._epoch = store.take_epoch(OWNER)
         recovery = store.recover(OWNER, self._epoch, now(), MAX_ATTEMPTS)
+        store.newest_epoch(OWNER)  # opens what a read needs now: later there may be no descriptor left
         self._recovered = recovery.waiting + recovery.failed
         self._thread = StoreThread(
             store,

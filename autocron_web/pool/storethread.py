@@ -44,6 +44,8 @@ class StoreThread:
         self._on_trouble = on_trouble  # what happened, and whether it is for good
         self._inbox: queue.SimpleQueue[tuple[Operation, Reply | None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._unheeded = False  # somebody has written, and that has not been looked into yet
+        self._told = ""  # the last trouble that was told of
         self._thread = threading.Thread(target=self._run_or_tell, name="store", daemon=True)
 
     def start(self) -> None:
@@ -94,6 +96,7 @@ class StoreThread:
             try:
                 with self._store.batch():
                     results = [operation(self._store) for operation, _ in batch]
+                self._told = ""
                 break
             except StoreError as error:
                 if tries == 0 or isinstance(error, StoreGone):
@@ -110,17 +113,22 @@ class StoreThread:
     def _tick(self) -> None:
         try:
             self._store.check()
-            changed = self._store.changed()
-            mine = not changed or self._is_mine()
+            self._unheeded = self._store.changed() or self._unheeded
+            mine = not self._unheeded or self._is_mine()
         except StoreError as error:
             self._tell(error)
             return
+        self._told = ""
         if not mine:
             self._loop.call_soon(self._on_usurped)
-        elif changed:  # by a process whose wake-up did not arrive
+        elif self._unheeded:  # by a process whose wake-up did not arrive
             self._loop.call_soon(self._on_change)
+        self._unheeded = False
 
     def _tell(self, error: StoreError) -> None:
+        if str(error) == self._told:
+            return  # once is enough for as long as it lasts
+        self._told = str(error)
         self._loop.call_soon(lambda: self._on_trouble(str(error), isinstance(error, StoreGone)))
 
 

@@ -161,13 +161,13 @@ def test_20_a_script_without_a_guard_does_not_start_itself_again(
 
 
 def test_22_eight_processes_start_at_the_same_moment(app: App) -> None:
-    app.add('''
+    app.add("""
 if "ready" in sys.argv:
     sys.argv.remove("ready")
     print("ready", flush=True)
     while not os.path.exists(f"{LEDGER}.go"):
         time.sleep(0.001)
-''')
+""")
     scripts = [app.start("ready", f"tell:{index}") for index in range(8)]
     for script in scripts:
         script.wait_for("ready")

@@ -144,7 +144,8 @@ def test_5_a_monitor_that_is_told_to_end_hands_back_what_no_worker_has(app: App)
     os.kill(monitor, signal.SIGCONT)
     wait_until(lambda: not alive(monitor), 10, "the end of the monitor")
     counts = app.store.counts()
-    assert counts["waiting"] and "running" not in counts
+    assert counts["waiting"]
+    assert "running" not in counts
     assert {job.attempt for job in app.store.jobs(state="waiting", limit=3000)} == {0}
     script.wait_for("called")
     app.wait_for_counts(done=2002)

@@ -270,7 +270,7 @@ HEADS: list[tuple[str, int, object]] = [
 ]
 
 
-def test_no_byte_on_its_socket_ends_the_monitor(app: App, home: Path) -> None:  # noqa: F811
+def test_no_byte_on_its_socket_ends_the_monitor(app: App, home: Path) -> None:
     app.run("tell:a")
     app.wait_for("tell a")
     pool = wait_for_pool()
@@ -303,7 +303,7 @@ def test_no_byte_on_its_socket_ends_the_monitor(app: App, home: Path) -> None:  
     assert wait_for_pool() == pool
 
 
-def test_many_slow_connections_do_not_stop_the_monitor(app: App, home: Path) -> None:  # noqa: F811
+def test_many_slow_connections_do_not_stop_the_monitor(app: App, home: Path) -> None:
     app.run("tell:a")
     app.wait_for("tell a")
     pool = wait_for_pool()
@@ -321,7 +321,7 @@ def test_many_slow_connections_do_not_stop_the_monitor(app: App, home: Path) -> 
     assert wait_for_pool() == pool
 
 
-def test_more_connections_than_a_monitor_can_have(app: App, home: Path) -> None:  # noqa: F811
+def test_more_connections_than_a_monitor_can_have(app: App, home: Path) -> None:
     app.run("tell:a")
     app.wait_for("tell a")
     pool = wait_for_pool()
@@ -342,7 +342,7 @@ def test_more_connections_than_a_monitor_can_have(app: App, home: Path) -> None:
     assert wait_for_pool() == pool
 
 
-def test_a_watcher_that_never_reads_is_cut_off(app: App, home: Path) -> None:  # noqa: F811
+def test_a_watcher_that_never_reads_is_cut_off(app: App, home: Path) -> None:
     app.run("hold:a")
     app.wait_for("begin a")
     (job,) = app.jobs()
@@ -357,7 +357,7 @@ def test_a_watcher_that_never_reads_is_cut_off(app: App, home: Path) -> None:  #
         app.wait_for_states("done")
 
 
-def test_only_its_user_can_reach_the_socket(app: App, home: Path) -> None:  # noqa: F811
+def test_only_its_user_can_reach_the_socket(app: App, home: Path) -> None:
     app.run("tell:a")
     path = home / "faults.db.sock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
