@@ -9,8 +9,12 @@
 #   make bench  [ARGS=--quick]   how fast it is, beside others
 #   make clean                   remove all environments, builds and caches
 #
+# Tests wait more than they compute, so JOBS=4 of them run at a time; JOBS=0 is for -s and --pdb.
+#
 # An environment is made with python3 if that is new enough, else with python3.13, python3.12 or python3.11;
 # `make clean` and then `make PYTHON=/path/to/python …` choose another one.
+
+JOBS ?= 4
 
 .PHONY: help demo test matrix check bench clean
 .PRECIOUS: .venv/for-% .venv-%/for-test
@@ -22,11 +26,11 @@ demo: .venv/for-demo
 	.venv/bin/python examples/newsletter/run.py $(ARGS)
 
 test: .venv/for-test
-	.venv/bin/python -m pytest $(ARGS)
-	$(if $(others),$(MAKE) --no-print-directory -j2 $(output_sync) $(addprefix test-,$(others)))
+	.venv/bin/python -m pytest -n $(JOBS) $(ARGS)
+	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
 test-%: .venv-%/for-test
-	.venv-$*/bin/python -m pytest -m "not once" $(ARGS)
+	.venv-$*/bin/python -m pytest -n $(JOBS) -m "not once" $(ARGS)
 
 matrix: .venv/for-test
 	.venv/bin/python tests/servers/table.py $(ARGS)
@@ -76,5 +80,3 @@ found = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/
 # the versions that are found, without that of .venv
 version = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 others = $(foreach other,$(filter-out $(version),3.11 3.12 3.13),$(if $(call found,$(other)),$(other)))
-# make 3.81, which macOS has, cannot keep the outputs apart
-output_sync = $(if $(filter output-sync,$(.FEATURES)),--output-sync)

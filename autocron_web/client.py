@@ -85,7 +85,14 @@ class StoreClient:
 
         loop = asyncio.get_running_loop()
         arrived = asyncio.Event()
-        with self._link.watch(job.id, lambda: loop.call_soon_threadsafe(arrived.set)):
+
+        def arrive() -> None:
+            try:
+                loop.call_soon_threadsafe(arrived.set)
+            except RuntimeError:
+                pass  # the loop was closed, and this coroutine never ended
+
+        with self._link.watch(job.id, arrive):
             pause = POLL_LEAST
             while True:
                 found = await asyncio.to_thread(self._store.get, job.id)

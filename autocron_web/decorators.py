@@ -27,6 +27,7 @@ class Cron(NamedTuple):
     catch_up: float  # seconds
     overlap: str
     start_now: bool = False
+    doubtful: str | None = None  # the expression, if it means something else in the order of crontab(5)
 
 
 #: Every cron of this process by the name of its task.
@@ -163,13 +164,16 @@ def cron(
     if order not in (None, "autocron"):
         raise ConfigError(f"order is {order!r}: it can be 'autocron'; for that of crontab(5) write unix=")
     schedule: Schedule
+    doubtful = None
     if given:
         schedule = Crontab.of(tz=tz, **given)
     elif unix is not None:
         schedule = Crontab.parse(unix, order="unix", tz=tz)
     else:
         schedule = Crontab.parse("* * * * *" if crontab is None else crontab, tz=tz)
-    return _by_schedule(schedule, missed, catch_up, overlap, start_now=False)
+        if schedule.ambiguous and order is None:
+            doubtful = crontab
+    return _by_schedule(schedule, missed, catch_up, overlap, start_now=False, doubtful=doubtful)
 
 
 def every(
@@ -194,7 +198,13 @@ def every(
 
 
 def _by_schedule(
-    schedule: Schedule, missed: Missed, catch_up: float, overlap: str, *, start_now: bool
+    schedule: Schedule,
+    missed: Missed,
+    catch_up: float,
+    overlap: str,
+    *,
+    start_now: bool,
+    doubtful: str | None = None,
 ) -> CronDecorator:
     if missed not in ("once", "skip"):
         raise ConfigError(f"missed is {missed!r}: it can be 'once' or 'skip'")
@@ -206,7 +216,7 @@ def _by_schedule(
     def decorate(function: Callable[[], R]) -> Callable[[], R]:
         given: Any = function
         task = given if isinstance(given, Task) else make_task(given, None, Options())
-        crons[task.name] = Cron(task.name, schedule, missed, catch_up, overlap, start_now)
+        crons[task.name] = Cron(task.name, schedule, missed, catch_up, overlap, start_now, doubtful)
         return function
 
     return decorate

@@ -15,7 +15,7 @@ from .client import BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
 from .results import Result
-from .settings import checked_workers, database_path, main_name, mode, warn
+from .settings import checked_workers, database_path, importable, main_module, main_name, mode, warn
 
 if TYPE_CHECKING:
     from .link import Link
@@ -26,6 +26,9 @@ LATE = 1.0  # seconds after a fork of root at which the child is expected to hav
 
 #: When this process, or the one that it is a fork of, imported its code: the clock is the machine's.
 _BORN = time.monotonic_ns()
+
+
+MOST_NOTE = 1000  # characters of a note of progress that are kept: it travels with the job
 
 
 class Engine:
@@ -183,16 +186,11 @@ class Engine:
                 "path": [os.path.abspath(entry) for entry in sys.path],
                 "argv": list(sys.argv),
                 "cwd": _folder(),
-                "main": _main_module() if self._needs_main() else None,
+                "main": _main_module(),
                 "loader": self._loader,
                 "modules": tasks.defining_modules(),
             },
         }
-
-    def _needs_main(self) -> bool:
-        from . import tasks
-
-        return tasks.defined_in_main() or bool(self._loader and self._loader["module"] == "__main__")
 
     # -- calls -----------------------------------------------------------------------------------------
 
@@ -229,12 +227,12 @@ class Engine:
     def progress(self, done: float, total: float | None, note: str | None) -> None:
         """What `autocron_web.progress` says of the running task."""
         if self._client is not None:
-            self._client.progress([done, total, note])
+            self._client.progress([done, total, None if note is None else str(note)[:MOST_NOTE]])
 
     def registered(self, task: Task[..., Any]) -> None:
         """A task was defined: workers that run already must import its module too."""
-        if self._link is not None and task.function.__module__ != "__main__":
-            self._link.modules([task.function.__module__])
+        if self._link is not None:
+            self._link.modules([importable(task.function.__module__)])
 
     # -- workers ---------------------------------------------------------------------------------------
 
@@ -263,13 +261,13 @@ def _calling_module() -> str:
     package = __name__.partition(".")[0]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame = frame.f_back
-    name = frame.f_globals.get("__name__", "__main__")
-    return (main_name() or "interactive") if name == "__main__" else str(name)
+    name = importable(frame.f_globals.get("__name__", "__main__"))
+    return (main_name() or "interactive") if name == "__main__" else name
 
 
 def _main_module() -> dict[str, str] | None:
     """The file of the main module and the name under which a worker executes it."""
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    file = getattr(main_module(), "__file__", None)
     name = main_name()
     return {"file": os.path.abspath(file), "name": name} if file and name else None
 

@@ -7,6 +7,8 @@ import sys
 from types import FrameType
 from typing import Any
 
+from .settings import importable
+
 #: Whose frames end the search: what these call from outside is the app's own entry.
 _SERVERS = frozenset({
     "_pytest", "asyncio", "bottle", "click", "cherrypy", "daphne", "eventlet", "flask", "gevent", "granian",
@@ -36,9 +38,9 @@ def app_origin() -> dict[str, Any] | None:
             if frame.f_code.co_filename.startswith("<frozen ") or top in _SERVERS:
                 break
             if frame.f_code.co_name == "<module>":
-                if name == "__main__" and entry is not None:
+                if importable(name) == "__main__" and entry is not None:
                     break  # the call may stand under `if __name__ == "__main__"`, which no worker executes
-                return {"module": name}
+                return {"module": importable(name)}
             entry = frame
         frame = frame.f_back
     return _factory(entry) if entry is not None else None
@@ -56,7 +58,7 @@ def _factory(frame: FrameType) -> dict[str, Any]:
         args += given[names.pop(0)]
     if code.co_flags & _VARKEYWORDS:
         kwargs.update(given[names.pop(0)])
-    origin = {"module": frame.f_globals["__name__"], "factory": code.co_qualname}
+    origin = {"module": importable(frame.f_globals["__name__"]), "factory": code.co_qualname}
     labels = [*positional, *map(str, range(len(positional) + 1, len(args) + 1)), *kwargs]
     unrepeatable = [
         label for label, value in zip(labels, [*args, *kwargs.values()], strict=True) if not _is_json(value)

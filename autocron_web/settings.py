@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from .errors import ConfigError, StoreError
@@ -109,19 +110,36 @@ def checked_workers(workers: Any) -> int | None:
     return workers
 
 
+#: The names of the main module: the second one is that of its copy in children of `multiprocessing`, which
+#: are the processes of uvicorn with `workers=` or `reload=`, and of sanic.
+_MAIN = ("__main__", "__mp_main__")
+
+
+def importable(module: str) -> str:
+    """A module's name in what workers are told, where `__main__` stands for the main module."""
+    return "__main__" if module in _MAIN else module
+
+
+def main_module() -> ModuleType | None:
+    """The module that the program began with; in such a child, the copy that is being made of it."""
+    return sys.modules.get("__mp_main__") or sys.modules.get("__main__")
+
+
 def main_name() -> str | None:
     """The name by which the main module can be imported, or None in an interactive session.
 
     `python application.py` is `application`, as it is under `gunicorn application:app`, so that both
     give their tasks the same names; `python -m shop.web` is `shop.web`.
     """
-    main = sys.modules.get("__main__")
+    main = main_module()
     spec = getattr(main, "__spec__", None)
-    if spec is not None:
+    if spec is not None and spec.name != "__main__":
         return str(spec.name)
     file: str | None = getattr(main, "__file__", None)
     if not file or file.startswith("<"):  # "<stdin>": a program that was piped into the interpreter
         return None
+    if spec is not None:
+        file = os.path.dirname(file)  # `python shop` executes shop/__main__.py
     return os.path.splitext(os.path.basename(file))[0]
 
 

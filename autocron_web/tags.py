@@ -16,7 +16,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import NotStorable
-from .settings import main_name
+from .settings import importable, main_name
 
 if TYPE_CHECKING:
     from pathlib import PurePath
@@ -352,7 +352,7 @@ def is_known(kind: type) -> bool:
 
 def full_name(cls: type) -> str:
     """`module.Class`, where the main module has the name that workers import it by."""
-    module = main_name() if cls.__module__ == "__main__" else None
+    module = main_name() if importable(cls.__module__) == "__main__" else None
     return f"{module or cls.__module__}.{cls.__qualname__}"
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .errors import TaskDefinitionError
 from .jobs import SECOND, Job, new_id, now
 from .options import Options
-from .settings import main_name
+from .settings import importable, main_name
 
 if TYPE_CHECKING:
     from .results import Result
@@ -199,7 +198,7 @@ def _name_of(function: Callable[..., Any]) -> str:
             f"{function!r} cannot be a task: a worker could not find it by a name."
             " Write it as a function with `def`"
         )
-    if module == "__main__":
+    if importable(module) == "__main__":
         module = main_name()
         if module is None:
             raise TaskDefinitionError(
@@ -210,13 +209,5 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def defining_modules() -> list[str]:
-    """The modules that have registered tasks, as a worker can import them; the main module is left out."""
-    modules = {task.function.__module__ for task in registry.values()}
-    return sorted(modules - {"__main__"})
-
-
-def defined_in_main() -> bool:
-    """Whether a task was defined in the main module, so that workers must execute it."""
-    return "__main__" in sys.modules and any(
-        task.function.__module__ == "__main__" for task in registry.values()
-    )
+    """The modules that have registered tasks, by the names that workers are told."""
+    return sorted({importable(task.function.__module__) for task in registry.values()})

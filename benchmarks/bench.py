@@ -95,36 +95,39 @@ def wait_for(process: subprocess.Popen[bytes], result_file: Path, seconds: float
         time.sleep(0.05)
 
 
-def measure(name: str, folder: Path, options: Options) -> dict[str, Any]:
-    """All phases of one peer, once; what failed stands under `failed`."""
-    result: dict[str, Any] = {}
-    phases = {"queue": ["fill", "drain"], "pool": ["live"]} if name != "raw" else {"raw": ["raw"]}
-    for part, steps in phases.items():
-        place = folder / part
-        place.mkdir(parents=True)
-        try:
-            for step in steps:
-                print(f"  {name}: {step}", file=sys.stderr, flush=True)
-                result |= run_phase(name, step, place, options)
-        except PhaseFailed as error:
-            result.setdefault("failed", []).append(str(error))
-    return result
+#: The parts of a measurement: phases that share a folder.
+PARTS = {"raw": ("raw",), "queue": ("fill", "drain"), "pool": ("live",)}
+
+
+def measure(result: dict[str, Any], name: str, part: str, place: Path, options: Options) -> None:
+    """One part of one peer's measurement, into `result`; what failed stands there under `failed`."""
+    place.mkdir(parents=True)
+    try:
+        for phase in PARTS[part]:
+            print(f"  {name}: {phase}", file=sys.stderr, flush=True)
+            result |= run_phase(name, phase, place, options)
+    except PhaseFailed as error:
+        result.setdefault("failed", []).append(str(error))
 
 
 def measure_all(names: Sequence[str], folder: Path, options: Options) -> list[dict[str, Any]]:
-    """Every peer in every round, so that a busy minute of the machine does not fall on one peer alone."""
+    """Every peer in every round, part by part: what is compared is measured at nearly the same time."""
     results: list[dict[str, Any]] = []
     for name in names:
         module = missing(name)
         results.append({"name": name, "missing": module} if module else {"name": name, "rounds": []})
+    present = [result for result in results if "rounds" in result]
     for number in range(options["rounds"]):
         print(f"round {number + 1} of {options['rounds']}", file=sys.stderr, flush=True)
-        # The rest does not depend on how busy the machine is, so one is enough.
+        # The cost of rest does not depend on how busy the machine is, so one measurement is enough.
         current = {**options, "idle": options["idle"] if number == 0 else 0}
-        for result in results:
-            if "rounds" in result:
-                place = folder / f"{result['name']}-{number}"
-                result["rounds"].append(measure(result["name"], place, current))
+        for result in present:
+            result["rounds"].append({})
+        for part in PARTS:
+            for result in present:
+                if (part == "raw") == (result["name"] == "raw"):
+                    place = folder / f"{result['name']}-{number}" / part
+                    measure(result["rounds"][-1], result["name"], part, place, current)
     return results
 
 
@@ -158,6 +161,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="autocron-bench-", dir=given.folder) as folder:
         machine = report.machine(Path(folder))
         results = measure_all(names, Path(folder), options)
+        machine["load at the end"] = report.load()
     document = {"machine": machine, "options": options, "results": results}
     print(report.text(document))
     if given.json:

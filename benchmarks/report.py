@@ -58,12 +58,18 @@ def machine(folder: Path) -> dict[str, str]:
     """What the figures depend on."""
     return {
         "when": time.strftime("%Y-%m-%d"),
+        "load at the start": load(),
         "cpu": f"{os.cpu_count()} × {_cpu_name()}",
         "system": f"{platform.system()} {platform.release().split('-')[0]}, {_filesystem(folder)}",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         **{name: version for name in ("autocron-web", "autocron", "huey") if (version := _version(name))},
     }
+
+
+def load() -> str:
+    """How many processes wanted a processor over the last minute: the benchmark's own part is below 1."""
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def _cpu_name() -> str:

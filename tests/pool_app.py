@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +54,17 @@ def parent(word):
     child = subprocess.Popen(["sleep", "300"])
     note("begin", word, child.pid)
     child.wait()
+
+
+def try_to(word):
+    """Call `tell`; note what has become of that, and how many milliseconds it took."""
+    began = time.monotonic()
+    try:
+        tell(word)
+        outcome = "stored"
+    except Exception as error:
+        outcome = type(error).__name__
+    note("tried", outcome, int((time.monotonic() - began) * 1000))
 
 
 if __name__ == "__main__":
@@ -128,8 +140,8 @@ class App:
         for line in self.lines("begin"):
             self.release(line[1])
         for script in self._scripts:
+            script.process.send_signal(signal.SIGCONT)  # or any of its threads may get the next one
             script.process.terminate()
-            script.process.send_signal(signal.SIGCONT)
         for script in self._scripts:
             script.process.wait(15)
         self.store.close()
@@ -146,6 +158,11 @@ class App:
     def wait_for(self, start: str, count: int = 1, timeout: float = 15) -> list[list[str]]:
         wait_until(lambda: len(self.lines(start)) >= count, timeout, f"{count} × {start!r} in {self.lines()}")
         return self.lines(start)
+
+    def tried(self) -> tuple[str, int]:
+        """What has become of the last `try_to`: stored, or the name of an exception; milliseconds."""
+        _, outcome, milliseconds = self.lines("tried")[-1]
+        return outcome, int(milliseconds)
 
     def jobs(self) -> list[Job]:
         return self.store.jobs()
@@ -202,3 +219,9 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the process has used of a processor, without its children (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -30,7 +30,7 @@ from autocron_web.errors import NotStorable
 from contract import Contract
 
 contract = Contract("payload.md")
-quick = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 
 @codec.register
@@ -192,7 +192,7 @@ values = st.recursive(
 
 @pytest.mark.parametrize("name", TYPES)
 def test_each_type_comes_back_exactly(name: str) -> None:
-    @settings(quick, max_examples=100)
+    @settings(quick, max_examples=60)
     @given(TYPES[name])
     def comes_back(value: Any) -> None:
         assert same(there_and_back(value), value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import datetime as dt
 import functools
@@ -763,6 +764,17 @@ def test_a_clock_that_is_set(steps: list[int]) -> None:
             assert due.following > max(now, last)  # so that nobody waits in vain or looks without end
             now = now if step < 0 else max(now, min(due.following, now + 60 * MINUTE))
         assert ran == sorted(set(ran))
+
+
+def test_missed_slots_while_the_clock_was_set() -> None:
+    crontab = parse("*/7 * * * *", tz="Europe/Berlin")
+    for change in ("2026-03-29T01:00", "2026-10-25T01:00"):
+        last = at(change, "Europe/Berlin") - dt.timedelta(days=1)
+        everything = slots(crontab, last, 400)
+        for now in (at(change) + 5 * number * MINUTE for number in range(-30, 30)):
+            due = due_slot(crontab, last_slot=last, now=now.astimezone(last.tzinfo), catch_up=10**6)
+            index = bisect.bisect_right(everything, now)
+            assert due == Due(everything[index - 1], everything[index])
 
 
 def test_years_of_missed_slots_cost_nothing() -> None:

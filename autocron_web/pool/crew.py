@@ -44,6 +44,7 @@ class Worker:
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
         self.modules: frozenset[str] = frozenset()  # that have registered tasks
         self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
+        self.main: dict[str, str] | None = None  # the main module that it was told of
         self.born = -1  # of the code that it was told to load
         self._clock: Timer | None = None  # the timeout of its job
 
@@ -142,7 +143,7 @@ class Crew:
         if before is not None and born == self._born:
             load["modules"] = sorted({*before["modules"], *load["modules"]})
         elif before is not None:
-            other = any(before[key] != load[key] for key in load.keys() - {"modules", "argv"})
+            other = any(before[key] != load[key] for key in load.keys() - {"modules", "argv", "main"})
             for worker in list(self._workers.values()):
                 if other or worker.is_stale():
                     self.retire(worker)
@@ -159,10 +160,15 @@ class Crew:
         """More modules have registered tasks in the app: workers that have not imported them do so."""
         assert self._load is not None
         self._load["modules"] = sorted({*self._load["modules"], *modules})
-        for worker in self._workers.values():
+        loader, main = self._load["loader"], self._load["main"]
+        in_main = "__main__" in modules or (loader is not None and loader["module"] == "__main__")
+        for worker in [worker for worker in self._workers.values() if not worker.retiring]:
             missing = [name for name in modules if name not in worker.modules]
-            if worker.ready and not worker.retiring and missing:
+            if in_main and worker.main != main:  # that of another program, which has no tasks itself
+                self.retire(worker)
+            elif worker.ready and missing:
                 worker.send(Frame(Kind.LOAD, 0, {"modules": missing}))
+        self._fill()
 
     def retire(self, worker: Worker) -> None:
         """Let the worker finish its job and end; another one takes its place."""
@@ -245,7 +251,7 @@ class Crew:
             output.close_worker_ends()
         worker = Worker(self._loop, process, Channel(ours), output)
         self._workers[worker.pid] = worker
-        worker.born = self._born
+        worker.born, worker.main = self._born, load["main"]
         worker.hear = lambda: self._hear(worker)
         self._loop.watch(ours, worker.hear)
         worker.send(Frame(Kind.LOAD, 0, {key: load[key] for key in LOAD_KEYS}))

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..jobs import SECOND, UNKNOWN_TASK, Job, crashed, failed, handed_back, now, succeeded
+from ..jobs import SECOND, UNKNOWN_TASK, Job, cancelled, crashed, failed, handed_back, now, succeeded
 from ..store import Store
 from .loop import Loop, Timer
 from .storethread import StoreThread
@@ -47,6 +47,7 @@ class Dispatcher:
         self._running: dict[str, tuple[Job, Worker]] = {}
         self._ready: deque[Job] = deque()  # claimed, and not handed over yet
         self._outcomes: list[Job] = []  # to be settled
+        self._cancelled: dict[str, str] = {}  # reasons, of jobs that may be on their way from the store
         self._progress: dict[str, Job] = {}  # to be annotated
         self._visiting = False  # a request to the store is under way
         self._more = True  # there may be due jobs
@@ -59,6 +60,7 @@ class Dispatcher:
         self._alarm: Timer | None = None
         self._known: frozenset[str] = frozenset()
         self.on_idle: Callable[[], None] = lambda: None  # no job runs, and all outcomes are written
+        self.on_unknown: Callable[[str], None] = lambda task: None  # a job was claimed that nobody can run
         self.on_news: Callable[[Iterable[Job]], None] = lambda jobs: None  # written: somebody may be waiting
 
     # -- what sets the dispatcher going --------------------------------------------------------------
@@ -78,6 +80,10 @@ class Dispatcher:
             self._store.ask(lambda store: store.revive(sorted(names)), lambda revived: self.wake())
         self._known = names
 
+    def knows(self, task: str) -> bool:
+        """Whether the workers know the task."""
+        return task in self._known
+
     def accept(self, accepting: bool) -> None:
         """Whether jobs are claimed. What lies ready is handed back when not."""
         self._accepting = accepting
@@ -95,10 +101,22 @@ class Dispatcher:
         """Whether a job runs or something is still to be written."""
         return bool(self._running or self._outcomes or self._visiting)
 
-    def worker_of(self, job_id: str) -> Worker | None:
-        """The worker that runs this job."""
+    def cancel(self, job_id: str, reason: str) -> bool:
+        """Cancel a job that the store says is running, wherever it is now; False if it is not here."""
         entry = self._running.get(job_id)
-        return entry[1] if entry else None
+        if entry is not None:
+            entry[1].end(lambda job, moment: cancelled(job, moment, reason))
+            return True
+        for job in self._ready:
+            if job.id == job_id:
+                self._ready.remove(job)
+                self._settle(cancelled(job, now(), reason))
+                self._visit(collect=False)
+                return True
+        under_way = self._visiting or bool(self._outcomes)
+        if under_way:
+            self._cancelled[job_id] = reason
+        return under_way
 
     # -- workers -------------------------------------------------------------------------------------
 
@@ -217,16 +235,31 @@ class Dispatcher:
         if exchange.next_due is not None:
             self._set_alarm(exchange.next_due)
         for job in exchange.claimed:
-            if job.task not in self._known:
+            if job.id in self._cancelled:
+                self._settle(cancelled(job, now(), self._cancelled.pop(job.id)))
+            elif job.task not in self._known:
                 self._settle(handed_back(job, UNKNOWN_TASK))
+                self.on_unknown(job.task)
             elif self._idle and self._accepting:
                 self._hand_over(job, self._idle.popleft())
             else:
                 self._ready.append(job)
+        self._cancel_waiting()
         if not self._accepting:
             self._hand_back()
         elif self._ready and self._patience is None:
             self._patience = self._loop.after(PATIENCE, self._lose_patience)
+
+    def _cancel_waiting(self) -> None:
+        """What was to be cancelled and was not claimed was settled just now: it may wait for another try."""
+        late, self._cancelled = self._cancelled, {}
+
+        def cancel(store: Store) -> None:
+            for job_id, reason in late.items():
+                store.cancel(job_id, now(), reason)
+
+        if late:
+            self._store.ask(cancel)
 
     def _hand_over(self, job: Job, worker: Worker) -> None:
         self._running[job.id] = (job, worker)

@@ -8,20 +8,21 @@ import os
 import sys
 import time
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from typing import Any
 
+from .. import tasks
 from ..engine import engine
 from ..process import PACKAGE_ROOT, file_mark
+from .mainmodule import Load
+
+#: Where the execution of the app's code was ended: see `Load.stop`.
+_stops: list[list[Any]] = []
 
 
 class LoadError(Exception):
     """The app cannot be loaded; the message is for its developer."""
-
-
-class _ServerStarts(BaseException):
-    """The main module has come to the line that starts to serve, or waits: all above it is loaded."""
 
 
 def load_app(head: dict[str, Any]) -> None:
@@ -29,26 +30,36 @@ def load_app(head: dict[str, Any]) -> None:
 
     head: as in the hello: `path`, `argv`, `cwd`, `main`, `loader`, `modules`.
     """
+    global _main
     sys.path[:] = head["path"]
     sys.argv[:] = head["argv"]  # a main module may read them before it serves
     try:
         os.chdir(head["cwd"])
     except OSError as error:
         raise LoadError(f"the app's folder {head['cwd']} cannot be entered ({error.strerror})") from None
-    main, loader = head["main"], head["loader"]
-    if main is not None:
-        _execute_main(main["file"], main["name"])
-    made = main is not None and engine.made_in_worker  # by a call that no guard kept from being executed
-    if loader is not None and not made:
-        name = main["name"] if loader["module"] == "__main__" and main else loader["module"]
-        _load_by(name, loader)
+    _main, loader = head["main"], head["loader"]
+    if "__main__" in head["modules"] or (loader and loader["module"] == "__main__"):
+        _import("__main__")
+        if engine.made_in_worker:  # by a call that no guard kept from being executed
+            loader = None
+    if loader is not None:
+        _load_by(loader)
     import_modules(head["modules"])
 
 
 def import_modules(names: list[str]) -> None:
-    """Import the modules that registered tasks in the app. Raises `LoadError`."""
+    """Import the modules that registered tasks in the app; the main one is `__main__`. Raises `LoadError`."""
     for name in names:
         _import(name)
+
+
+_main: dict[str, str] | None = None  # the app's main module: `file`, and `name` as a module
+
+
+def defining_modules() -> list[str]:
+    """The modules that have registered tasks, by the names that the app told."""
+    names = set(tasks.defining_modules())
+    return sorted(names | {"__main__"} if _main and _main["name"] in names else names)
 
 
 _seen: set[str] = set()
@@ -74,9 +85,9 @@ def app_files() -> dict[str, list[int]]:
     return files
 
 
-def _load_by(module_name: str, loader: dict[str, Any]) -> None:
+def _load_by(loader: dict[str, Any]) -> None:
     """Import the module that makes the app object, and call its factory if it has one."""
-    module = _import(module_name)
+    module = _import(loader["module"])
     factory = loader.get("factory")
     if factory is None:
         return
@@ -84,87 +95,84 @@ def _load_by(module_name: str, loader: dict[str, Any]) -> None:
     for part in factory.split("."):
         function = getattr(function, part, None)
     if function is None:
-        raise LoadError(f"{module_name} has no {factory}, which made the app")
+        raise LoadError(f"{module.__name__} has no {factory}, which made the app")
     if "unrepeatable" in loader:
         raise LoadError(
-            f"{module_name}.{factory} was called with arguments that a worker cannot be given"
+            f"{module.__name__}.{factory} was called with arguments that a worker cannot be given"
             f" ({', '.join(loader['unrepeatable'])}): let the server call a function without arguments"
         )
-    try:
-        with _up_to_serving():
-            function(*loader["args"], **loader["kwargs"])
-    except BaseException as error:
-        raise LoadError(f"{module_name}.{factory}() failed\n{_traceback(error)}") from None
+    _execute(lambda: function(*loader["args"], **loader["kwargs"]), f"{module.__name__}.{factory}() failed")
 
 
 def _import(name: str) -> types.ModuleType:
-    try:
-        return importlib.import_module(name)
-    except BaseException as error:
-        raise LoadError(f"{name} cannot be imported\n{_traceback(error)}") from None
+    if name == "__main__" and _main is not None:
+        return _execute_main(**_main)
+    if name not in sys.modules:
+        _execute(lambda: importlib.import_module(name), f"{name} cannot be imported")
+    return sys.modules[name]
 
 
-def _execute_main(file: str, name: str) -> None:
-    """Execute the main module's file under its importable name, up to the line that would start to serve.
+def _execute_main(file: str, name: str) -> types.ModuleType:
+    """Execute the main module's file as the module `name`, so that a guard keeps its block from running."""
+    if not _is_loaded(file, name):
+        _execute(lambda: _execute_file(file, name), f"{file} cannot be executed")
+    return sys.modules[name]
 
-    Under that name a guard `if __name__ == "__main__"` keeps its block from running. Without one, the
-    audit event of a TCP socket that is bound to a port says that serving begins.
-    """
-    if name in sys.modules:
-        return
+
+def _is_loaded(file: str, name: str) -> bool:
+    """Also a module of the standard library may have the name: `calendar`."""
+    return getattr(sys.modules.get(name), "__file__", None) == file
+
+
+def _execute_file(file: str, name: str) -> None:
+    """The module is `__main__` too, as in the app: some modules import that, and pickled objects name it."""
+    package, _, child = name.rpartition(".")
+    parent = importlib.import_module(package) if package else None
+    if _is_loaded(file, name):
+        return  # by its package
     spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise LoadError(f"the main module {file} cannot be loaded: it is no Python file")
+    spec = spec or importlib.util.spec_from_file_location(name, file, loader=_Script(name, file))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name] = sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    if parent is not None:
+        setattr(parent, child, module)
+    spec.loader.exec_module(module)
+
+
+class _Script(SourceFileLoader):
+    """A program without `.py` in its name, which gets no `__pycache__` beside it."""
+
+    def set_data(self, *arguments: Any, **keywords: Any) -> None:
+        pass
+
+
+def _execute(code: Callable[[], object], failure: str) -> None:
+    """Execute code of the app, up to the line that would start to serve. Raises `LoadError`."""
     try:
-        with _up_to_serving():
-            spec.loader.exec_module(module)
+        with Load() as load:
+            code()
     except BaseException as error:
-        del sys.modules[name]
-        raise LoadError(f"{file} cannot be executed\n{_traceback(error)}") from None
+        raise LoadError(f"{failure}\n{_traceback(error)}{_hint(error)}") from None
+    if load.stop is not None:
+        _stops.append(load.stop)
 
 
-@contextmanager
-def _up_to_serving() -> Iterator[None]:
-    """Code of the app that ends at the line that would start to serve."""
-    global _main
-    watch = _main = _BindWatch()
-    try:
-        yield
-    except BaseException:
-        # A recorded flag decides, not what came out: servers catch and replace what passes them.
-        if not watch.reached:
-            raise
-    finally:
-        watch.armed, _main = False, None
+def executed() -> dict[str, Any]:
+    """Where the execution of modules was ended, and the name of the main one if it was executed."""
+    main = sys.modules["__main__"].__name__
+    return {"stops": _stops, "main": None if main == "__main__" else main}
 
 
-def end_of_load(reason: str) -> NoReturn:
-    """A line of the app cannot be executed here. The main module ends above it, any other one has failed."""
-    if _main is None:
-        raise LoadError(reason)
-    _main.reached = True
-    raise _ServerStarts
-
-
-class _BindWatch:
-    """Ends the main module at the first bind of a TCP or UDP port (audit hooks cannot be removed)."""
-
-    def __init__(self) -> None:
-        self.armed = True
-        self.reached = False
-        sys.addaudithook(self._audit)
-
-    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "socket.bind" and self.armed:
-            address = arguments[1]
-            if isinstance(address, tuple) and len(address) > 1 and address[1] != 0:
-                self.reached = True
-                raise _ServerStarts
-
-
-_main: _BindWatch | None = None  # while code is executed that may come to serving
+def _hint(error: BaseException) -> str:
+    main = sys.modules["__main__"].__name__
+    if not isinstance(error, ImportError) or error.name != main:
+        return ""
+    return (
+        f"\n(A module that {main} imports has imported {main} back, which had not come so far yet:"
+        " import it below the names that it needs)"
+    )
 
 
 def _traceback(error: BaseException) -> str:

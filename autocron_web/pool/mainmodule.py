@@ -62,7 +62,7 @@ class Load:
 
     with Load() as load:
         importlib.import_module("application")
-    load.stop  # where it was ended, as [file, line, source of that line]; None if it came to its end
+    load.stop  # where it was ended: [module, file, line, source of that line]; None if it came to its end
 
     In the main thread only. Whatever comes out is swallowed if the execution was ended here: a recorded
     fact decides, not the exception, for which servers have often put another one.
@@ -71,7 +71,7 @@ class Load:
     def __init__(self) -> None:
         self.stop: list[Any] | None = None
         self.thread = get_native_id()
-        self.threads = _threads()
+        self.others = _threads() - {self.thread}  # they were here before
         self._modules: list[types.ModuleType] = []  # whose execution was ended
 
     def __enter__(self) -> Load:
@@ -93,20 +93,20 @@ class Load:
         sys.setprofile(self._watchers[1])  # first, as it would switch on the other again
         sys.settrace(self._watchers[0])
         _load = None
-        _born.update(_threads() - self.threads)
+        _born.update(_threads() - self.others - {self.thread})
         for number, handler in self._handlers.items():
             if handler is not None and signal.getsignal(number) != handler:
                 signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
-        for module in self._modules:  # the import system has removed what it could not complete
-            sys.modules.setdefault(module.__name__, module)
+        for module in self._modules:
+            _keep(module)
         return self.stop is not None
 
     def end(self) -> None:
         """End the execution: the exception for it is raised from here, and again in each further line."""
         frames = self._frames()
         if self.stop is None:
-            self.stop = _place(frames[-1]) if frames else ["", 0, ""]
+            self.stop = _place(frames[-1]) if frames else ["", "", 0, ""]
             named = [frame.f_globals["__name__"] for frame in frames if frame.f_code.co_name == "<module>"]
             self._modules = [sys.modules[name] for name in named if name in sys.modules]
         sys.settrace(_again)
@@ -137,17 +137,23 @@ class Load:
 
 
 _load: Load | None = None  # what is being executed at this moment
-_WORKER = os.path.join(PACKAGE_ROOT, "autocron_web", "pool", "__main__.py")  # this process, as in sys.orig_argv
 _born: set[int] = set()  # threads that were started by it: their servers must not start later either
+
+
+def is_loading() -> bool:
+    """Whether the caller is code that is being loaded: in its thread, or in one that was started by it."""
+    return _load is not None and get_native_id() not in _load.others
 
 
 def reached() -> None:
     """Serving would begin here: ends the execution, or the thread that was started by it."""
-    me = get_native_id()
-    if _load is not None and me == _load.thread:
-        _load.end()
-    if me in _born or (_load is not None and me not in _load.threads):
+    if is_loading():
+        assert _load is not None
+        if get_native_id() == _load.thread:
+            _load.end()
         raise SystemExit  # which ends a thread without a word
+    if get_native_id() in _born:
+        raise SystemExit
 
 
 # -- audit events (https://docs.python.org/3/library/audit_events.html) ---------------------------------
@@ -174,6 +180,9 @@ def _removes_socket(path: Any, folder: Any) -> bool:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except (OSError, TypeError, ValueError):
         return False
+
+
+_WORKER = os.path.join(PACKAGE_ROOT, "autocron_web", "pool", "__main__.py")  # as in sys.orig_argv
 
 
 def _is_this_script(path: Any, arguments: Any, *rest: Any) -> bool:
@@ -261,9 +270,9 @@ def _is_app(file: str) -> bool:
 
 
 def _place(frame: types.FrameType) -> list[Any]:
-    """The file, the line, and what stands there."""
+    """The module, the file, the line, and what stands there."""
     file, line = frame.f_code.co_filename, frame.f_lineno
-    return [file, line, linecache.getline(file, line).strip()]
+    return [frame.f_globals["__name__"], file, line, linecache.getline(file, line).strip()]
 
 
 def _has_more(frame: types.FrameType) -> bool:
@@ -286,6 +295,14 @@ def _rearm(frame: types.FrameType, event: str, argument: Any) -> None:
     """A profile function: a trace function that has raised is switched off by Python."""
     if sys.gettrace() is None:
         sys.settrace(_again)
+
+
+def _keep(module: types.ModuleType) -> None:
+    """Put back a module that the import system has removed, as its execution did not come to its end."""
+    package, _, name = module.__name__.rpartition(".")
+    sys.modules.setdefault(module.__name__, module)
+    if package in sys.modules:
+        setattr(sys.modules[package], name, module)
 
 
 def _threads() -> set[int]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import AutocronError
-from ..jobs import MAX_ATTEMPTS, cancelled, interrupted, now
+from ..jobs import MAX_ATTEMPTS, interrupted, now
 from ..settings import DEFAULT_WORKERS
 from ..store import Store
 from ..store.sqlite import SqliteStore
@@ -35,6 +35,7 @@ from .output import Printer
 from .requests import Requests
 from .storethread import StoreThread
 from .timetable import Timetable
+from .unknown import Unknown
 
 LINGER = 5.0  # seconds without any app process before the pool begins to end: servers leave gaps
 DRAIN = 10.0  # seconds that running jobs are given then
@@ -64,7 +65,8 @@ class Monitor:
         )
         self._dispatch = Dispatcher(self.loop, self._thread, OWNER, self._epoch)
         self._crew = Crew(self.loop, self._dispatch, self._printer)
-        self._timetable = Timetable(self.loop, self._thread, self._dispatch.wake)
+        self._unknown = Unknown(self.loop, self._printer, self._dispatch.knows)
+        self._timetable = Timetable(self.loop, self._thread, self._dispatch.wake, self._printer.say)
         self._links = Links(self.loop, path + ".sock", self._printer)
         self._requests = Requests(self._thread, self._dispatch, self._links.poke)
         self._connect()
@@ -84,6 +86,7 @@ class Monitor:
         links.on_modules = crew.add_modules
         links.on_count = self._count
         dispatch.on_news = links.poke
+        dispatch.on_unknown = self._unknown.seen
         dispatch.on_idle = self._check_end
         crew.on_ready = self._worker_ready
         crew.on_ask = self._requests.answer
@@ -149,11 +152,10 @@ class Monitor:
     def _worker_ready(self, head: dict[str, Any]) -> None:
         self._dispatch.learn(head["tasks"])
         self._timetable.learn(head["crons"])
+        self._unknown.learn(head)
 
     def _cancel(self, job_id: str) -> None:
-        worker = self._dispatch.worker_of(job_id)
-        if worker is not None:
-            worker.end(lambda job, moment: cancelled(job, moment, "cancelled while it ran"))
+        self._dispatch.cancel(job_id, "cancelled while it ran")
 
     # -- the end -----------------------------------------------------------------------------------------
 

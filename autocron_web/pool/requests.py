@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ..jobs import Job, cancelled, now
+from ..jobs import Job, now
 from .dispatch import Dispatcher
 from .storethread import StoreThread
 from .wire import Frame, Kind, WireError, pack_jobs, pieces, unpack_jobs
@@ -77,9 +77,7 @@ class Requests:
         job_id, reason, moment = frame.head["id"], frame.head["reason"], now()
 
         def done(was_waiting: bool) -> None:
-            runner = None if was_waiting else self._dispatch.worker_of(job_id)
-            worker.send(Frame(Kind.ANSWER, frame.id, {"cancelled": was_waiting or runner is not None}))
-            if runner is not None:
-                runner.end(lambda job, moment: cancelled(job, moment, reason))
+            was_running = not was_waiting and self._dispatch.cancel(job_id, reason)
+            worker.send(Frame(Kind.ANSWER, frame.id, {"cancelled": was_waiting or was_running}))
 
         self._store.ask(lambda store: store.cancel(job_id, moment, reason), done)

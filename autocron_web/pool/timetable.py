@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+from ..crontab import Crontab
 from ..decorators import Cron
 from ..jobs import SECOND, Job, new_id, now
 from ..slots import due_slot, schedule_of
@@ -27,10 +28,13 @@ class Entry:
 class Timetable:
     """One timer for each cron that the workers have loaded."""
 
-    def __init__(self, loop: Loop, store: StoreThread, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, store: StoreThread, wake: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
         self._loop = loop
         self._store = store
         self._wake = wake
+        self._say = say
         self._rows: dict[str, list[Any]] = {}
         self._entries: dict[str, Entry] = {}
 
@@ -51,6 +55,8 @@ class Timetable:
         name, canonical, zone = row[:3]
         cron = Cron(name, schedule_of(canonical, zone), *row[3:])
         moment = now()
+        if cron.doubtful is not None:
+            self._say(_doubt(cron, _date(moment)))
 
         def seen(last_slot: int) -> None:
             if self._rows.get(name) is not row:
@@ -95,6 +101,20 @@ class Timetable:
         self._store.ask(
             lambda store: store.take_slot(name, slot, job), lambda taken: self._wake() if taken else None
         )
+
+
+def _doubt(cron: Cron, moment: datetime.datetime) -> str:
+    """What a crontab means that could be meant otherwise."""
+    assert isinstance(cron.schedule, Crontab)
+    runs = []
+    for _ in range(3):
+        moment = cron.schedule.next_after(moment)
+        runs.append(f"{moment:%a %d %b %Y %H:%M}")
+    return (
+        f"the cron {cron.task} {cron.doubtful!r} is read as minutes, hours, days of the week (0 is Monday),"
+        f" months, days: {cron.schedule.in_words()}; next on {', '.join(runs)}. If that is meant, add"
+        " order='autocron'; if it is in the order of crontab(5), write unix= before it"
+    )
 
 
 def _no_arguments() -> bytes:

@@ -24,7 +24,8 @@ from ..errors import AutocronError
 from ..jobs import FINISHED, Job
 from ..process import die_with_parent
 from ..tasks import registry
-from .loader import LoadError, app_files, end_of_load, import_modules, load_app
+from .loader import LoadError, app_files, defining_modules, executed, import_modules, load_app
+from .mainmodule import is_loading, reached
 from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
 
 HIGH = 100  # tasks that close "all" descriptors often stop before it
@@ -102,10 +103,9 @@ class WorkerClient:
     def __init__(self, line: Line) -> None:
         self._line = line
         self.parent: str | None = None  # the job that runs
-        self.loading = True
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
-        if self.loading:
+        if is_loading():
             return [job.id for job in jobs]  # a plain script would feed itself for ever
         ids: list[str] = []
         for piece in pieces([job._replace(parent=self.parent) for job in jobs]):
@@ -114,15 +114,15 @@ class WorkerClient:
         return ids
 
     def get(self, job_id: str) -> Job | None:
-        if self.loading:
+        if is_loading():
             return None
         answer = self._line.ask({"request": "get", "id": job_id})
         found = unpack_jobs(answer.head["jobs"], answer.blob)
         return found[0] if found else None
 
     def wait(self, job: Job, timeout: float | None) -> Job:
-        if self.loading:
-            end_of_load("it waits for a job while it is being loaded, which would wait for ever")
+        if is_loading():
+            reached()  # it would wait for ever: its execution ends here
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             job = self.get(job.id) or job
@@ -134,15 +134,17 @@ class WorkerClient:
     async def await_(self, job: Job) -> Job:
         import asyncio
 
+        if is_loading():
+            reached()
         return await asyncio.to_thread(self.wait, job, None)
 
     def cancel(self, job_id: str, reason: str) -> bool:
-        if self.loading:
+        if is_loading():
             return False
         return bool(self._line.ask({"request": "cancel", "id": job_id, "reason": reason}).head["cancelled"])
 
     def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
-        if self.loading:
+        if is_loading():
             return []
         found: list[Job] = []
         more = True
@@ -155,7 +157,7 @@ class WorkerClient:
         return found
 
     def progress(self, note: list[Any]) -> None:
-        if not self.loading:
+        if not is_loading():
             self._line.send(Frame(Kind.ASK, 0, {"request": "progress", "note": note}))
 
 
@@ -182,12 +184,10 @@ def main(arguments: list[str]) -> None:
             client.parent = frame.head["id"]
             line.send(_run(frame))
         elif frame.kind == Kind.LOAD:
-            client.loading = True
             answer = _load(frame.head)
             line.send(answer)
             if "trouble" in answer.head:
                 return
-            client.loading = False
 
 
 def _ignore(number: int, frame: Any) -> None:
@@ -226,7 +226,6 @@ def _load(head: dict[str, Any]) -> Frame:
             import_modules(head["modules"])
     except LoadError as error:
         return Frame(Kind.READY, 0, {"trouble": str(error)})
-    modules = {task.function.__module__ for task in registry.values()}
     files = app_files()
     known = {"tasks": sorted(registry), "crons": [_cron_row(cron) for cron in crons.values()]}
-    return Frame(Kind.READY, 0, {**known, "modules": sorted(modules), "files": files})
+    return Frame(Kind.READY, 0, {**known, "modules": defining_modules(), "files": files, **executed()})

@@ -1,4 +1,4 @@
-"""Processes that die: every fault is caused for real. The numbers are those of the project's list of faults."""
+"""Processes that die: every fault is caused for real. The numbers are those of the list of faults."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_2_a_worker_is_killed_in_a_task(app: App) -> None:
 
 def test_6_the_monitor_is_killed(app: App) -> None:
     app.run("hold:a", "tell:b")
-    (_, _, first), *_ = app.wait_for("begin a")
+    app.wait_for("begin a")
     app.wait_for("tell b")
     (monitor,), workers = wait_for_pool()
     os.kill(monitor, signal.SIGKILL)

@@ -28,15 +28,15 @@ def test_a_process_with_the_same_code_keeps_the_workers(app: App) -> None:
 
 
 def test_newer_code_replaces_each_worker_after_its_job(app: App) -> None:
+    monitor, workers = app.run_idle()  # all of them have loaded the older code
     app.run("hold:a")
     app.wait_for("begin a")
-    (monitor,), workers = wait_for_pool()
     app.file.write_text(NEW_CODE)
     app.run("tell:b")
     app.wait_for("new b")
     assert pids("monitor") == {monitor}
     app.release("a")
-    held, told = app.wait_for_states("done", "done")
+    *_, held, told = app.wait_for_states("done", "done", "done", "done")
     assert (held.attempt, told.attempt) == (1, 1)
     wait_until(lambda: not pids("worker") & workers, 10, "the end of the workers with the older code")
     wait_for_pool()
