@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import StoreError
+from .errors import ResultGone, StoreError
 from .jobs import FINISHED, Job, failed, now, succeeded
 
 if TYPE_CHECKING:
@@ -51,6 +51,16 @@ class Client(Protocol):
         ...
 
 
+def present(found: Job | None, job: Job) -> Job:
+    """What was found of a job that somebody waits for. Raises `ResultGone` where nothing was."""
+    if found is None:
+        raise ResultGone(
+            f"the job {job.id} of {job.task} has been deleted: it had finished, and its result_ttl is over."
+            " Ask for the result sooner, or give the task a longer result_ttl"
+        )
+    return found
+
+
 class StoreClient:
     """An app process's client: writes to the store itself, so that a call depends on no other process."""
 
@@ -71,7 +81,7 @@ class StoreClient:
         with self._link.watch(job.id) as news:
             pause = POLL_LEAST
             while True:
-                job = self._store.get(job.id) or job
+                job = present(self._store.get(job.id), job)
                 left = POLL_MOST if deadline is None else deadline - time.monotonic()
                 if job.state in FINISHED or left <= 0:
                     return job
@@ -96,7 +106,7 @@ class StoreClient:
             pause = POLL_LEAST
             while True:
                 found = await asyncio.to_thread(self._store.get, job.id)
-                job = found or job
+                job = present(found, job)
                 if job.state in FINISHED:
                     return job
                 pause = min(pause * 2, POLL_MOST)

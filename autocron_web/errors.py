@@ -51,5 +51,9 @@ class JobCancelled(AutocronError):
     """`Result.get()` was called for a job that was cancelled; the message is the reason."""
 
 
+class ResultGone(AutocronError):
+    """`Result.get()` was called for a job that has been deleted since: it was kept for its `result_ttl`."""
+
+
 class ResultTimeout(AutocronError, TimeoutError):
     """`Result.get(timeout=…)` waited for its whole timeout, and the job is still not finished."""

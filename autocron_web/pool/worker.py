@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import execution
+from ..client import present
 from ..decorators import Cron, crons
 from ..engine import engine
 from ..errors import AutocronError
@@ -125,7 +126,7 @@ class WorkerClient:
             reached()  # it would wait for ever: its execution ends here
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            job = self.get(job.id) or job
+            job = present(self.get(job.id), job)
             left = ASK_PAUSE if deadline is None else deadline - time.monotonic()
             if job.state in FINISHED or left <= 0:
                 return job

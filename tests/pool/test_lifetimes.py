@@ -149,3 +149,26 @@ def test_63_a_deleted_database_is_a_loud_error_and_ends_the_pool(app: App, home:
             file.unlink()
     wait_until(lambda: not pool_processes(), 15, "the end of the pool")
     assert "faults.db" in script.stderr
+
+
+def test_waiting_for_a_job_that_was_deleted_ends(app: App) -> None:
+    app.file.write_text(
+        APPLICATION.replace(
+            'print("called", flush=True)',
+            """
+    gone = tell.options(result_ttl=0).enqueue("a")
+    while os.path.getsize(LEDGER) == 0:
+        time.sleep(0.01)
+    from autocron_web.jobs import now
+    while gone._client.get(gone.id) is not None:
+        autocron.engine.client._store.purge(now())
+    try:
+        gone.get(timeout=10)
+    except autocron.ResultGone as error:
+        note("gone", "result_ttl" in str(error))
+    print("called", flush=True)
+            """,
+        )
+    )
+    app.run()
+    assert app.lines("gone") == [["gone", "True"]]
