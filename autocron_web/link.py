@@ -39,6 +39,7 @@ class _Own:
         self.decoder = Decoder()
         self.heard: deque[Frame] = deque()  # frames that arrived together with an awaited one
         self.greeted = False  # hello was said on this connection
+        self.refused = False  # it was, and the monitor is ending: the connection tells when it has
         self.monitor: int | None = None  # its pid
         self.again: float | None = 0.0  # seconds before another monitor may be started; None: never
         self.thread: threading.Thread | None = None
@@ -110,9 +111,12 @@ class Link:
         return self._say(Frame(Kind.CANCEL, 0, {"id": job_id}), patient=True)
 
     def modules(self, names: list[str]) -> None:
-        """More modules have registered tasks."""
-        if self._state.greeted and self._state.pid == os.getpid():
-            self._say(Frame(Kind.MODULES, 0, {"modules": names}))
+        """More modules have registered tasks. Waits for a hello that is being said: it may lack them."""
+        own = self._state
+        if own.pid == os.getpid():
+            with own.lock:
+                if own.greeted:
+                    self._say(Frame(Kind.MODULES, 0, {"modules": names}))
 
     @contextmanager
     def watch(self, job_id: str, callback: Callable[[], object] | None = None) -> Iterator[threading.Event]:
@@ -247,6 +251,11 @@ class Link:
                 own.greeted, own.again = True, 0.0
                 own.monitor = frame.head["pid"] if frame else None
                 return True
+            own.refused = frame.kind == Kind.REFUSED
+            while own.refused and frame is not None:  # until its end, which is an EOFError
+                frame = self._next_frame(own, deadline)
+            if own.refused:
+                return False
         except (OSError, WireError, EOFError):
             pass
         finally:
@@ -263,7 +272,7 @@ class Link:
                     own.sock.close()
                 else:
                     own.sock.detach()
-            own.sock, own.greeted = None, False
+            own.sock, own.greeted, own.refused = None, False, False
 
     @staticmethod
     def _next_frame(own: _Own, deadline: float | None) -> Frame | None:
@@ -305,7 +314,7 @@ class Link:
         tries = 0 if time.monotonic() >= own.no_join_before else 2  # `start()` has just failed
         joined = 0.0
         while not self._left:
-            if own.sock is None or (self.serving and not own.greeted):
+            if own.sock is None or (self.serving and not own.greeted and not own.refused):
                 if not self.serving or own.again is None:
                     return  # the next call links again
                 pause = own.again or PAUSES[min(tries, len(PAUSES) - 1)]
@@ -318,7 +327,7 @@ class Link:
                 continue
             if self._told_to_stop(own, None):
                 return
-            if time.monotonic() - joined > SOUND:
+            if own.refused or time.monotonic() - joined > SOUND:
                 tries = 0
             self._hear(own)
 
@@ -357,9 +366,10 @@ class Link:
             elif frame.kind == Kind.WELCOME:
                 own.monitor = frame.head["pid"]
             elif frame.kind == Kind.REFUSED:
-                data = b""  # it is ending: link anew
+                own.refused, own.greeted = True, False
             elif frame.kind == Kind.BYE:
-                own.again = frame.head["again"]
+                again = frame.head["again"]
+                own.again = 0.0 if own.refused and again is not None else again  # this one is waited for
         if not data:
             self._disconnect(own)
             self._wake_watchers(own)

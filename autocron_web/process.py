@@ -62,8 +62,11 @@ def open_pidfd(pid: int) -> int | None:
 def readable(descriptors: Iterable[int], timeout: float | None) -> list[int]:
     """Those of the descriptors that can be read, or have ended, after `timeout` seconds at most.
 
-    poll(2), because select(2) knows no descriptor above 1023, and a busy server has more.
+    poll(2), because select(2) knows no descriptor above 1023, and a busy server has more. Eventlet's
+    monkey-patching removes it, and puts a select without that limit.
     """
+    if not hasattr(select, "poll"):
+        return select.select(list(descriptors), [], [], timeout)[0]
     poll = select.poll()
     for fd in descriptors:
         poll.register(fd, select.POLLIN)

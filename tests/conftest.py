@@ -98,17 +98,18 @@ def end_leftovers(timeout: float) -> str | None:
 
 def pytest_configure() -> None:
     for name in list(os.environ):  # what a developer has set for an app of theirs is not for the tests
-        if name.startswith("AUTOCRON_"):
+        if name.startswith("AUTOCRON_") and not name.startswith("AUTOCRON_RANDOM_"):
             del os.environ[name]
     os.environ["AUTOCRON_TEST_SESSION"] = _SESSION
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_by_the_session() -> Iterator[None]:
+    """As `nothing_left`, for what a fixture of a module or the session has started."""
+    yield
+    time.sleep(0.1)  # a process that was started just now has no command line yet, and would be overlooked
     if left := end_leftovers(GONE_WITHIN):
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter:
-            reporter.write_line(f"\nAfter the last test {left}", red=True)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        pytest.fail(f"after the last test {left}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +240,7 @@ def run_script(tmp_path: Path, home: Path) -> Iterator[RunScript]:
             file = source
         environment = {**os.environ, **(env or {})}
         if not _installed():
-            paths = [str(CHECKOUT), environment.get("PYTHONPATH", "")]
+            paths = [environment.get("PYTHONPATH", ""), str(CHECKOUT)]
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         script = Script(file, tuple(map(str, arguments)), environment)
         scripts.append(script)

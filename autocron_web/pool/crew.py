@@ -37,6 +37,7 @@ class Worker:
         self.output = output
         self.hear: Callable[[], None] = lambda: None
         self.ready = False
+        self.loads = 0  # that it was told and has not answered yet
         self.retiring = False
         self.since = loop.time()
         self.proven = False  # it does not end as soon as it has begun
@@ -59,6 +60,11 @@ class Worker:
             self._clock = self._loop.after(
                 timeout, lambda: self.end(lambda job, moment: failed(job, moment, "TimeoutError", error))
             )
+
+    def load(self, head: dict[str, Any]) -> None:
+        """Let it load the app, or more modules of it."""
+        self.loads += 1
+        self.send(Frame(Kind.LOAD, 0, head))
 
     def end(self, outcome: Outcome) -> None:
         """Kill the worker and what it has started; `outcome` says what becomes of its job."""
@@ -126,6 +132,11 @@ class Crew:
         return born > self._born
 
     @property
+    def is_loading(self) -> bool:
+        """Whether a worker may come to know more tasks in a moment."""
+        return any(worker.loads for worker in self._workers.values())
+
+    @property
     def python(self) -> str | None:
         """The interpreter of the workers."""
         return self._load["python"] if self._load else None
@@ -167,7 +178,7 @@ class Crew:
             if in_main and worker.main != main:  # that of another program, which has no tasks itself
                 self.retire(worker)
             elif worker.ready and missing:
-                worker.send(Frame(Kind.LOAD, 0, {"modules": missing}))
+                worker.load({"modules": missing})
         self._fill()
 
     def retire(self, worker: Worker) -> None:
@@ -254,7 +265,7 @@ class Crew:
         worker.born, worker.main = self._born, load["main"]
         worker.hear = lambda: self._hear(worker)
         self._loop.watch(ours, worker.hear)
-        worker.send(Frame(Kind.LOAD, 0, {key: load[key] for key in LOAD_KEYS}))
+        worker.load({key: load[key] for key in LOAD_KEYS})
 
     def _dismiss(self, worker: Worker) -> None:
         """No more jobs for this worker: it ends when it sees the end of its channel."""
@@ -318,6 +329,7 @@ class Crew:
                 self.on_ask(worker, frame)
 
     def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
+        worker.loads -= 1
         if "trouble" in head:
             self._trouble = head["trouble"]
             return  # it ends by itself

@@ -40,6 +40,7 @@ ENTRIES = {
     "cherrypy.process.wspbus": ("Bus.start",),
     "flask.app": ("Flask.run",),
     "granian.server.common": ("AbstractServer.serve",),
+    "granian.server.embed": ("Server.serve",),
     "gunicorn.app.base": ("BaseApplication.run",),
     "hypercorn.asyncio": ("serve",),
     "hypercorn.trio": ("serve",),

@@ -38,6 +38,7 @@ from .timetable import Timetable
 from .unknown import Unknown
 
 LINGER = 5.0  # seconds without any app process before the pool begins to end: servers leave gaps
+YIELD = 1.0  # seconds in which the older app processes leave the next monitor to the newer ones
 DRAIN = 10.0  # seconds that running jobs are given then
 PURGE = 60.0  # seconds between clean-ups of the store
 OWNER = "local"  # a SQLite store is used by one machine
@@ -65,7 +66,7 @@ class Monitor:
         )
         self._dispatch = Dispatcher(self.loop, self._thread, OWNER, self._epoch)
         self._crew = Crew(self.loop, self._dispatch, self._printer)
-        self._unknown = Unknown(self.loop, self._printer, self._dispatch.knows)
+        self._unknown = Unknown(self.loop, self._printer, self._dispatch.knows, lambda: self._crew.is_loading)
         self._timetable = Timetable(self.loop, self._thread, self._dispatch.wake, self._printer.say)
         self._links = Links(self.loop, path + ".sock", self._printer)
         self._requests = Requests(self._thread, self._dispatch, self._links.poke)
@@ -124,7 +125,7 @@ class Monitor:
             return self._ended_by
         load, born = hello["load"], hello["born"]
         if self._is_other(hello["version"], load["python"]) and self._crew.is_newer(born):
-            self._end("the pool makes room for one with another interpreter or version", again=0.0)
+            self._end("the pool makes room for one with another interpreter or version", again=YIELD)
             return self._ended_by
         self._crew.load(load, hello["workers"] or DEFAULT_WORKERS, born)
         if self._recovered:

@@ -12,12 +12,18 @@ PATIENCE = 1.0  # seconds: the module of a task that was just defined may be on 
 
 
 class Unknown:
-    """Explains each unknown task once. `knows` says whether the workers know a task by now."""
+    """Explains each unknown task once.
 
-    def __init__(self, loop: Loop, printer: Printer, knows: Callable[[str], bool]) -> None:
+    is_known: whether the workers know a task by now. is_loading: whether they may know more in a moment.
+    """
+
+    def __init__(
+        self, loop: Loop, printer: Printer, is_known: Callable[[str], bool], is_loading: Callable[[], bool]
+    ) -> None:
         self._loop = loop
         self._printer = printer
-        self._knows = knows
+        self._is_known = is_known
+        self._is_loading = is_loading
         self._seen: set[str] = set()
         self._loaded: dict[str, Any] = {"stops": [], "main": None}
 
@@ -29,11 +35,16 @@ class Unknown:
         """A job was claimed whose task no worker knows."""
         if task not in self._seen:
             self._seen.add(task)
-            self._loop.after(PATIENCE, lambda: self._explain(task))
+            self._wait_for(task)
+
+    def _wait_for(self, task: str) -> None:
+        self._loop.after(PATIENCE, lambda: self._explain(task))
 
     def _explain(self, task: str) -> None:
-        if self._knows(task):
+        if self._is_known(task):
             self._seen.discard(task)
+        elif self._is_loading():
+            self._wait_for(task)
         else:
             self._printer.say(explanation(task, self._loaded["stops"], self._loaded["main"]))
 

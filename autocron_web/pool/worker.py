@@ -48,7 +48,8 @@ class Line:
         self._answers: dict[int, Frame] = {}
         self._numbers = itertools.count(1)
         self._writing = threading.Lock()
-        self._news = threading.Condition()
+        # Not an RLock: eventlet puts green ones in the place of those, this one while it is held.
+        self._news = threading.Condition(threading.Lock())
         self._reading = False  # a thread is reading for all
 
     def send(self, frame: Frame) -> None:
@@ -186,7 +187,10 @@ def main(arguments: list[str]) -> None:
             line.send(_run(frame))
         elif frame.kind == Kind.LOAD:
             answer = _load(frame.head)
-            line.send(answer)
+            try:
+                line.send(answer)
+            except BrokenPipeError:
+                return  # newer code has come meanwhile, and another worker loads that
             if "trouble" in answer.head:
                 return
 

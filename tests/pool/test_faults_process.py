@@ -214,6 +214,8 @@ def test_12_a_stopped_app_process_counts_as_alive(app: App) -> None:
     stop(script.pid)
     app.wait_for("tell later")
     wait_for_pool()
+    os.kill(script.pid, signal.SIGCONT)
+    wait_until(lambda: state(script.pid) == "S", 5, "that its main thread takes the next signal")
 
 
 def test_14_a_zombie_is_dead(app: App) -> None:
