@@ -123,12 +123,14 @@ class Engine:
 
         if self._link is None or self._path != path:
             store = SqliteStore(path, durability=durability)  # type: ignore[arg-type]
-            store.open()
-            store.adopt(app_id)
-            locked = store.setting("autocron_lock") == "on"
-            # A server written in C may fork this process now, without telling Python: no connection must
-            # cross that, as SQLite would take the parent's locks for the child's. Calls open it again.
-            store.close()
+            try:
+                store.open()
+                store.adopt(app_id)
+                locked = store.setting("autocron_lock") == "on"
+            finally:
+                # A server written in C may fork this process now, without telling Python: no connection must
+                # cross that, as SQLite would take the parent's locks for the child's. Calls open it again.
+                store.close()
             if locked:
                 self._client = InlineClient()
                 return False

@@ -133,8 +133,8 @@ class Crew:
 
     @property
     def is_loading(self) -> bool:
-        """Whether a worker may come to know more tasks in a moment."""
-        return any(worker.loads for worker in self._workers.values())
+        """Whether workers may come to know more tasks: in a moment, or when they can load the app again."""
+        return self._trouble is not None or any(worker.loads for worker in self._workers.values())
 
     @property
     def python(self) -> str | None:
@@ -291,7 +291,8 @@ class Crew:
             self._dispatch.worker_crashed(worker, how)
         worker.output.close()
         if not expected:
-            self._start_failed(how, "ended without a job" if worker.ready else "cannot start")
+            in_vain = worker.ready and self._trouble is None
+            self._start_failed(how, "ended without a job" if in_vain else "cannot start")
         self.on_change(self.pids)
         if self._closing and not self._workers:
             self.on_empty()

@@ -32,11 +32,13 @@ TICK = 0.5  # seconds between looks at what the module is doing
 BUSY = 0.05  # the part of its time that a module computes, if it does not wait
 
 #: Where serving begins, in modules that do something before they bind their socket (startup hooks, a start of
-#: threads or processes, the removal of a Unix socket's file), or that bind it where Python cannot see it.
+#: threads or processes, the removal of a Unix socket's file, a banner in the terminal), or that bind it where
+#: Python cannot see it.
 ENTRIES = {
     "aiohttp.web": ("run_app",),
     "aiohttp.web_runner": ("BaseRunner.setup",),
     "bottle": ("run",),
+    "cherrypy": ("quickstart",),
     "cherrypy.process.wspbus": ("Bus.start",),
     "flask.app": ("Flask.run",),
     "granian.server.common": ("AbstractServer.serve",),
@@ -46,7 +48,7 @@ ENTRIES = {
     "hypercorn.trio": ("serve",),
     "multiprocessing.process": ("BaseProcess.start",),
     "quart.app": ("Quart.run",),
-    "sanic.mixins.startup": ("StartupMixin.serve", "StartupMixin.serve_single"),
+    "sanic.mixins.startup": ("StartupMixin.run", "StartupMixin.serve", "StartupMixin.serve_single"),
     "signal": ("pause", "sigwait", "sigwaitinfo"),  # they wait for the end; the first wakes at each `_tick`
     "uvicorn.main": ("run",),
     "uvicorn.server": ("Server.run", "Server.serve"),

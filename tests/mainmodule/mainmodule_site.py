@@ -1,4 +1,4 @@
-"""A program with tasks in its main module, started as its developer would, and what can be seen from outside."""
+"""A program with tasks in its main module, started as by its developer, and what can be seen from outside."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Program:
         self._ledger.touch()
         self._log = self.folder / "log"
         self._started: list[subprocess.Popen[bytes]] = []
-        self.port = _free_port()
+        self.port = free_port()
         self.store = SqliteStore(self.home / "main.db")
 
     def write(self, **files: str) -> None:
@@ -74,7 +74,7 @@ class Program:
                     **os.environ,
                     "AUTOCRON_HOME": str(self.home),
                     "LEDGER": str(self._ledger),
-                    "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
+                    "PATH": f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', os.defpath)}",
                     "PYTHONPATH": os.pathsep.join(filter(None, paths)),
                     "PYTHONUNBUFFERED": "1",
                     "PYTHONWARNINGS": "ignore",
@@ -122,9 +122,7 @@ class Program:
     def processes(self, role: str | None = None) -> dict[int, Process]:
         """Those that live and have inherited this program's environment, by pid; of one role if given."""
         mark = f"LEDGER={self._ledger}".encode()
-        return {
-            process.pid: process for process in _processes(mark) if role is None or process.role == role
-        }
+        return {process.pid: process for process in _processes(mark) if role is None or process.role == role}
 
     def wait_for_pool(self, workers: int = 1) -> None:
         """Wait until the pool is complete."""
@@ -211,12 +209,12 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 @functools.cache
 def is_installed(module: str) -> bool:
-    """Whether the Python of these tests can import the module; asked outside, as some change their importer."""
+    """Whether the Python of these tests can import the module. Asked in a process that it may change."""
     command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
     return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
