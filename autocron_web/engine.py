@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 
-LATE = 1.0  # seconds after a fork of root at which the child is expected to have given up its rights
+LATE = 1.0  # seconds after its birth at which a preloading server's child starts what was left to it
 
 #: When this process, or the one that it is a fork of, imported its code: the clock is the machine's.
 _BORN = time.monotonic_ns()
@@ -42,7 +42,9 @@ class Engine:
         self._loader: dict[str, Any] | None = None
         self._in_worker = False
         self.made_in_worker = False  # the app has called `start()` while a worker loaded it
-        self._postponed: Callable[[], object] | None = None  # until root has become another user
+        #: A start that is left to the forks of this process, and the user as whom they run.
+        self._postponed: tuple[int, Callable[[], object]] | None = None
+        self._starting = threading.RLock()
 
     # -- start and end ---------------------------------------------------------------------------------
 
@@ -88,15 +90,17 @@ class Engine:
             return False
         self._workers, self._loader = workers, loader
         app_id = app_id or _calling_module()
-        if serving.gives_up_rights():
-            from . import link  # noqa: F401 - now, while this user may still read the files
-            from .store import sqlite  # noqa: F401
+        user = serving.user_of_forks()
+        if user is None:
+            return self._begin(database, app_id, durability, strict)
+        from . import link  # noqa: F401 - now, while this user may still read the files
+        from .store import sqlite  # noqa: F401
 
-            self._postponed = lambda: self.start(
-                database, workers, app_id=app_id, loader=loader, durability=durability
-            )
-            os.register_at_fork(after_in_child=self._start_late)
-            return False
+        self._postponed = (user, lambda: self._begin(database, app_id, durability, strict=False))
+        os.register_at_fork(after_in_child=self._start_late)
+        return False
+
+    def _begin(self, database: str | os.PathLike[str], app_id: str, durability: str, strict: bool) -> bool:
         try:
             path = database_path(database)
             if self._path not in (None, path):
@@ -145,16 +149,19 @@ class Engine:
         return self._link.join()
 
     def _start_late(self) -> None:
-        """A child of root was born; a moment later it has given up its rights, or is asked for a call."""
+        """A child was born; a moment later it serves, as the user whom it was to become."""
         if self._postponed is not None:
             timer = threading.Timer(LATE, self._start_postponed)
             timer.daemon = True
             timer.start()
 
     def _start_postponed(self) -> None:
-        if self._postponed is not None and os.geteuid() != 0:
-            start, self._postponed = self._postponed, None
-            start()
+        if self._postponed is None:
+            return
+        with self._starting:  # a call waits for the start that is under way in the timer's thread
+            if self._postponed is not None and os.geteuid() == self._postponed[0]:
+                self._postponed[1]()
+                self._postponed = None
 
     def leave(self) -> None:
         """This process does not count any more; the pool goes on while another one does. Returns at once.

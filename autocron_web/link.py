@@ -22,6 +22,7 @@ from .pool.wire import Decoder, Frame, Kind, WireError, encode
 from .process import identity, open_pidfd, readable
 
 ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
+TURN = 0.3  # seconds that a call waits at most for the thread that links this process anew
 RETRY = 0.01  # seconds between looks for the monitor that won the election
 BIRTH = 0.2  # seconds that one which has won is given until it takes connections
 SOUND = 5.0  # seconds after which a monitor counts as one that works
@@ -172,7 +173,8 @@ class Link:
     def _say(self, frame: Frame, *, patient: bool = False) -> bool:
         """Send a frame. While another thread links this process anew, only a patient caller waits."""
         own = self._own()
-        if not own.lock.acquire(blocking=patient):
+        # Where a server runs threads only during requests (uWSGI before 2.0.27), waiting lets ours go on.
+        if not own.lock.acquire(timeout=-1 if patient else TURN):
             return False
         try:
             for _ in range(2):  # a connection that has broken since is made anew once
@@ -405,7 +407,12 @@ def _before_fork() -> None:
         own = link._state
         if own.pid == os.getpid() and own.thread is not None:
             own.paused = True
+            task = f"/proc/self/task/{own.thread.native_id}"
             link._stop_thread(own)
+            # Python counts the system's threads, of which that one ends a moment after it was joined.
+            deadline = time.monotonic() + RETRY
+            while os.path.exists(task) and time.monotonic() < deadline:
+                os.sched_yield()
 
 
 def _after_fork() -> None:

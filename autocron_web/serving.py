@@ -70,22 +70,20 @@ def why_not(process: Process) -> str | None:
     return None
 
 
-def gives_up_rights() -> bool:
-    """Whether this is root, loading the app for workers that are to run as another user.
+def user_of_forks() -> int | None:
+    """The user of the processes that are to serve, where this one loads the app only to fork them; else None.
 
-    So does `gunicorn --preload -u www-data`: what root opened now they could not use. Its
-    configuration is found on the stack, below the app that is being loaded.
+    So does the master of `gunicorn --preload`. What it opened as root, `-u www-data` could not use,
+    and from Python 3.12 on a thread in it makes every fork warn. Its configuration is found on the
+    stack, below the app that is being loaded.
     """
-    if os.geteuid() != 0:
-        return False
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("gunicorn."):
-            uid = getattr(getattr(frame.f_locals.get("self"), "cfg", None), "uid", 0)
-            if uid != 0:
-                return True
+        if frame.f_code.co_name == "setup" and frame.f_globals.get("__name__") == "gunicorn.arbiter":
+            uid: int = getattr(getattr(frame.f_locals.get("self"), "cfg", None), "uid", os.geteuid())
+            return uid
         frame = frame.f_back
-    return False
+    return None
 
 
 def this_process() -> Process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,17 @@ def test_27_what_an_app_opens_afterwards_is_its_own(app: App) -> None:
     app.run("tell:a", "close_all:", "open_files:50", "tell:b", "fork_and_call:3", "write_files:")
     app.wait_for("tell b")
     assert app.lines("files") == [["files", "mine"]]
+
+
+def test_27_an_app_without_standard_descriptors(app: App) -> None:
+    """What is opened next gets their numbers, in the app and in the monitor."""
+    without = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable]
+    app.start("tell:a", through=without)
+    app.wait_for("tell a")
+    before = wait_for_pool()
+    app.start("tell:b", through=without)
+    app.wait_for("tell b")
+    assert wait_for_pool() == before
 
 
 def test_28_a_fork_without_hooks_does_not_hide_the_death_of_its_parent(app: App) -> None:

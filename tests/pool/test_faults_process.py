@@ -258,6 +258,21 @@ def test_17_a_signal_to_all_processes_is_one_drain(app: App, number: signal.Sign
     assert script.stderr == ""
 
 
+def test_17_an_app_that_has_blocked_all_signals(app: App) -> None:
+    """As servers do in threads of their own: the monitor must hear of its workers, and of its own end."""
+    text = app.file.read_text()
+    block = "    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))\n"
+    free = "    signal.pthread_sigmask(signal.SIG_SETMASK, ())\n"
+    app.file.write_text(
+        text.replace("    print(", f"{block}    print(", 1).replace("    for call", f"{free}    for call")
+    )
+    monitor, workers = app.run_idle()
+    kill(*workers)
+    wait_until(lambda: len(pids("worker") - workers) == 2, 10, "other workers")
+    os.kill(monitor, signal.SIGTERM)
+    wait_until(lambda: not alive(monitor), 10, "the end of the monitor")
+
+
 def test_17_a_signal_to_workers_that_have_just_been_born(app: App) -> None:
     script = app.run("calm:x")
     _, workers = app.run_idle()

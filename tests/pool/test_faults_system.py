@@ -136,6 +136,20 @@ def test_19_a_module_that_ends_every_worker(app: App) -> None:
     assert took < 5
 
 
+def test_19_a_module_that_ends_every_worker_a_moment_later(app: App) -> None:
+    app.add(
+        'if __name__ != "__main__":\n    import threading\n    threading.Timer(0.1, os._exit, (3,)).start()'
+    )
+    script = app.run()
+    seen: set[int] = set()
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        seen |= pids("worker")
+        time.sleep(0.01)
+    assert 2 <= len(seen) <= 12
+    assert script.stderr.count("a worker ended without a job") == 1
+
+
 VERSION = """
 @autocron.delay
 def version(word):
