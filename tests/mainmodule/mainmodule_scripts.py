@@ -253,7 +253,10 @@ async def main():
 
 asyncio.run(main())
 """),
-    Sample("bottle", "bottle", "import bottle\nbottle.run(wsgi, host='127.0.0.1', port=PORT)", banner="Bottle v"),  # noqa: E501
+    Sample("bottle", "bottle", """
+import bottle
+bottle.run(wsgi, host='127.0.0.1', port=PORT)
+""", banner="Bottle v"),
     Sample("bottle, reloader", "bottle", """
 import bottle
 bottle.run(wsgi, host='127.0.0.1', port=PORT, reloader=True)
