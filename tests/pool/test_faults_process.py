@@ -114,7 +114,8 @@ def test_4_killed_after_the_hand_over_and_before_the_function(app: App) -> None:
     kill(*workers)
     app.wait_for("tell a")
     job = app.wait_for_states("done", "done", "done")[-1]
-    assert (job.attempt, job.crashes) == (2, 1)
+    # The second of the stopped workers may have been handed the job too, before it was killed.
+    assert (job.attempt, job.crashes) in ((2, 1), (3, 2))
     assert len(app.lines("tell a")) == 1
 
 
