@@ -14,8 +14,8 @@ from typing import Any
 
 from .. import tasks
 from ..engine import engine
-from ..process import PACKAGE_ROOT, file_mark
-from .mainmodule import Load
+from ..process import file_mark
+from .mainmodule import Load, is_app
 
 #: Where the execution of the app's code was ended: see `Load.stop`.
 _stops: list[list[Any]] = []
@@ -75,10 +75,9 @@ def app_files() -> dict[str, list[int]]:
     if len(sys.modules) == len(_seen):
         return {}
     files = {}
-    prefixes = tuple({sys.prefix, sys.base_prefix, PACKAGE_ROOT + "/autocron_web"})
     for name in sys.modules.keys() - _seen:
         file = getattr(sys.modules[name], "__file__", None)
-        if file and not file.startswith(prefixes):
+        if file and is_app(file):
             mark = file_mark(file) or [0, 0]
             files[file] = mark if mark[0] < _BORN else [0, 0]
     _seen.update(sys.modules)

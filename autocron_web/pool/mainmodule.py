@@ -123,7 +123,7 @@ class Load:
         frames = []
         frame: types.FrameType | None = sys._getframe(1)
         while frame is not None and frame is not self._outside:
-            if _is_app(frame.f_code.co_filename):
+            if is_app(frame.f_code.co_filename):
                 frames.append(frame)
             frame = frame.f_back
         return frames
@@ -267,7 +267,7 @@ def _install() -> None:
 _LIBRARIES = (os.path.dirname(os.__file__) + os.sep, os.path.join(PACKAGE_ROOT, "autocron_web") + os.sep, "<")
 
 
-def _is_app(file: str) -> bool:
+def is_app(file: str) -> bool:
     """Whether code of this file is the app's, not a library's."""
     return not file.startswith(_LIBRARIES) and "/site-packages/" not in file and "/dist-packages/" not in file
 
@@ -289,7 +289,7 @@ def _has_more(frame: types.FrameType) -> bool:
 
 def _again(frame: types.FrameType, event: str, argument: Any) -> Any:
     """A trace function: the app's code must not go on."""
-    if event in ("line", "call") and _is_app(frame.f_code.co_filename):
+    if event in ("line", "call") and is_app(frame.f_code.co_filename):
         raise ServerStarts
     return None if event == "call" else _again
 
