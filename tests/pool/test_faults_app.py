@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
-from pathlib import Path
 
 import pytest
 
-from conftest import RunScript, pool_processes, wait_until
+from conftest import pool_processes, wait_until
 from pool_app import App, alive, app, pids, seconds_until, wait_for_pool  # noqa: F401
 
 FUNCTIONS = '''
@@ -122,43 +120,6 @@ def functions(app: App) -> None:
 def called(app: App) -> list[str]:
     """The ids of the calls that returned."""
     return [line[1] for line in app.lines("called")]
-
-
-SERVER = """
-import http.server, os, time
-
-import autocron_web as autocron
-
-
-@autocron.delay
-def tell(word):
-    with open(os.environ["LEDGER"], "a") as file:
-        file.write(word)
-
-
-print("started", autocron.start("faults.db", workers=2), flush=True)
-tell("a")
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), None).serve_forever()
-"""
-
-
-def test_20_a_script_without_a_guard_does_not_start_itself_again(
-    run_script: RunScript, tmp_path: Path, app: App
-) -> None:
-    ledger = tmp_path / "serverledger"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    script = run_script(SERVER, env={"LEDGER": str(ledger), "PORT": str(port)}, wait=False)
-    script.wait_for("started True")
-    wait_until(ledger.exists, 15, "the run of the job")
-    before = wait_for_pool()
-    app.wait_for_counts(done=1)
-    os.kill(min(before[1]), signal.SIGKILL)
-    wait_until(lambda: len(pids("worker") - before[1]) == 1, 10, "another worker")
-    wait_for_pool()
-    assert app.store.counts() == {"done": 1}
-    assert ledger.read_text() == "a"
-    script.kill()
 
 
 def test_22_eight_processes_start_at_the_same_moment(app: App) -> None:

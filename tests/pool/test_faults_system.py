@@ -1,4 +1,4 @@
-"""What the system around a pool does: locks, pids, namespaces, versions, missing calls. By fault number."""
+"""What the system around a pool does: locks, pids, namespaces, versions, main modules. By fault number."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,6 +149,43 @@ def test_19_a_module_that_ends_every_worker_a_moment_later(app: App) -> None:
         time.sleep(0.01)
     assert 2 <= len(seen) <= 12
     assert script.stderr.count("a worker ended without a job") == 1
+
+
+SERVER = """
+import http.server, os, time
+
+import autocron_web as autocron
+
+
+@autocron.delay
+def tell(word):
+    with open(os.environ["LEDGER"], "a") as file:
+        file.write(word)
+
+
+print("started", autocron.start("faults.db", workers=2), flush=True)
+tell("a")
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), None).serve_forever()
+"""
+
+
+def test_20_a_script_without_a_guard_does_not_start_itself_again(
+    run_script: RunScript, tmp_path: Path, app: App
+) -> None:
+    ledger = tmp_path / "serverledger"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    script = run_script(SERVER, env={"LEDGER": str(ledger), "PORT": str(port)}, wait=False)
+    script.wait_for("started True")
+    wait_until(ledger.exists, 15, "the run of the job")
+    before = wait_for_pool()
+    app.wait_for_counts(done=1)
+    os.kill(min(before[1]), signal.SIGKILL)
+    wait_until(lambda: len(pids("worker") - before[1]) == 1, 10, "another worker")
+    wait_for_pool()
+    assert app.store.counts() == {"done": 1}
+    assert ledger.read_text() == "a"
+    script.kill()
 
 
 VERSION = """
