@@ -71,7 +71,8 @@ def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -
     queue: a word to group jobs by; "default".
     unique: "args" or "task": while a job of this task (with these arguments) is waiting or running,
         a call stores nothing and returns that job's Result.
-    expires: seconds after its due moment after which a job that has not begun is cancelled; none.
+    expires: seconds after its due moment after which neither the job nor another try of it begins: it is
+        cancelled then, or up to a minute later; none.
     result_ttl: seconds that a done job is kept; 1800.
     name: what jobs call the task; `module.function`. Jobs of an earlier name wait until a task has it.
 
@@ -137,6 +138,9 @@ def cron(
     missed: "once" (of runs that were missed the latest is made up for, if it is not older than
         `catch_up` seconds) or "skip".
     overlap: "skip" (no run begins while the one before is waiting or running) or "allow".
+
+    What else the task is to have (retries, timeout, priority, queue …) is given by `delay` beside it:
+    `@cron("30 2 * * *")` over or under `@delay(retries=3)`.
 
     docs/cron.md is the contract. Raises `ConfigError` that names the field and what it can be.
 

@@ -50,11 +50,19 @@ class Options(NamedTuple):
             return max(moment, int(self.schedule.timestamp() * SECOND))
         return moment + self.delay
 
-    def meta(self) -> dict[str, Any]:
-        """The options that the monitor needs with the job, as far as they differ from the defaults."""
+    def columns(self, due: int) -> dict[str, Any]:
+        """What a job that is due then (in microseconds) has of these options, by the names of its columns."""
         words = ("retries", "backoff", "timeout", "result_ttl")
         return {
-            word: getattr(self, word) for word in words if getattr(self, word) != self._field_defaults[word]
+            "queue": self.queue,
+            "priority": self.priority,
+            "expires": None if self.expires is None else due + int(self.expires * SECOND),
+            # what the monitor needs later, as far as it differs from the defaults
+            "meta": {
+                word: getattr(self, word)
+                for word in words
+                if getattr(self, word) != self._field_defaults[word]
+            },
         }
 
     def _check(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .errors import TaskDefinitionError
-from .jobs import SECOND, Job, new_id, now
+from .jobs import Job, new_id, now
 from .options import Options
 from .settings import importable, main_name
 
@@ -36,20 +36,20 @@ class Task(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
-        self._options = options
+        self.defaults = options  # of each call that gives no others
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Store a job; it is on disk when this returns. The same as `enqueue`."""
-        return _enqueue(self, self._options, args, kwargs)
+        return _enqueue(self, self.defaults, args, kwargs)
 
     enqueue = __call__
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """`enqueue` for event loops, which it never blocks, whoever holds the store."""
-        return await _aenqueue(self, self._options, args, kwargs)
+        return await _aenqueue(self, self.defaults, args, kwargs)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, as if it had not been decorated."""
@@ -57,14 +57,14 @@ class Task(Generic[P, R]):
 
     def options(self, **options: Any) -> Call[P, R]:
         """The same task with other options: those of `delay`, without `name`."""
-        return Call(self, self._options.changed(**options))
+        return Call(self, self.defaults.changed(**options))
 
     def enqueue_many(self, calls: Iterable[Any]) -> list[Result[R]]:
         """Store many jobs in one commit. Each call is a tuple of arguments, or a dict of keywords.
 
         send_mail.enqueue_many([("a@b.c", "hi"), {"address": "d@e.f", "text": "ho"}])
         """
-        return _enqueue_many(self, self._options, calls)
+        return _enqueue_many(self, self.defaults, calls)
 
     def job(
         self, options: Options, args: Sequence[Any], kwargs: dict[str, Any], *, kind: str = "call"
@@ -83,12 +83,9 @@ class Task(Generic[P, R]):
             due=due,
             created=moment,
             kind=kind,
-            queue=options.queue,
-            priority=options.priority,
             unique_key=self._unique_key(options.unique, arguments),
-            expires=None if options.expires is None else due + int(options.expires * SECOND),
             payload=payload,
-            meta=options.meta(),
+            **options.columns(due),
         )
 
     @functools.cached_property

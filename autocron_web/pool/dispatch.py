@@ -152,11 +152,13 @@ class Dispatcher:
         job = self._take(worker)
         if job is None:
             return
-        self._mean += 0.2 * (head["seconds"] - self._mean)
-        if head["ok"]:
+        if "unknown" in head:
+            self._unlearn(job)
+        elif head["ok"]:
             self._settle(succeeded(job, now(), blob, head["codec"], output, head.get("reason")))
         else:
             self._settle(failed(job, now(), head["error_type"], head["error"], output))
+        self._mean += 0.2 * (head.get("seconds", 0.0) - self._mean)
         if worker.retiring:
             self._visit()
         else:
@@ -238,8 +240,7 @@ class Dispatcher:
             if job.id in self._cancelled:
                 self._settle(cancelled(job, now(), self._cancelled.pop(job.id)))
             elif job.task not in self._known:
-                self._settle(handed_back(job, UNKNOWN_TASK))
-                self.on_unknown(job.task)
+                self._unlearn(job)
             elif self._idle and self._accepting:
                 self._hand_over(job, self._idle.popleft())
             else:
@@ -249,6 +250,12 @@ class Dispatcher:
             self._hand_back()
         elif self._ready and self._patience is None:
             self._patience = self._loop.after(PATIENCE, self._lose_patience)
+
+    def _unlearn(self, job: Job) -> None:
+        """No worker knows the job's task, or not each of them: it waits until the next one has loaded it."""
+        self._known -= {job.task}
+        self._settle(handed_back(job, UNKNOWN_TASK))
+        self.on_unknown(job.task)
 
     def _cancel_waiting(self) -> None:
         """What was to be cancelled and was not claimed was settled just now: it may wait for another try."""

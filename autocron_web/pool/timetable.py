@@ -9,6 +9,7 @@ from typing import Any
 from ..crontab import Crontab
 from ..decorators import Cron
 from ..jobs import SECOND, Job, new_id, now
+from ..options import Options
 from ..slots import due_slot, schedule_of
 from .loop import Loop, Timer
 from .storethread import StoreThread
@@ -19,8 +20,9 @@ LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it 
 class Entry:
     """One cron, the slot that was taken last, and the timer of the next one."""
 
-    def __init__(self, cron: Cron, last_slot: int) -> None:
+    def __init__(self, cron: Cron, options: Options, last_slot: int) -> None:
         self.cron = cron
+        self.options = options
         self.last_slot = last_slot
         self.timer: Timer | None = None
 
@@ -52,8 +54,8 @@ class Timetable:
             self._see(row)
 
     def _see(self, row: list[Any]) -> None:
-        name, canonical, zone = row[:3]
-        cron = Cron(name, schedule_of(canonical, zone), *row[3:])
+        name, canonical, zone, options = row[:4]
+        cron = Cron(name, schedule_of(canonical, zone), *row[4:])
         moment = now()
         if cron.doubtful is not None:
             self._say(_doubt(cron, _date(moment)))
@@ -61,7 +63,7 @@ class Timetable:
         def seen(last_slot: int) -> None:
             if self._rows.get(name) is not row:
                 return  # newer code has come in between
-            entry = self._entries[name] = Entry(cron, last_slot)
+            entry = self._entries[name] = Entry(cron, Options(*options), last_slot)
             if cron.start_now and last_slot == moment:
                 self._take(entry, moment + 1)
             self._look(entry)
@@ -97,6 +99,7 @@ class Timetable:
             kind="cron",
             unique_key=f"cron:{name}" if entry.cron.overlap == "skip" else None,
             payload=_NOTHING,
+            **entry.options.columns(slot),
         )
         self._store.ask(
             lambda store: store.take_slot(name, slot, job), lambda taken: self._wake() if taken else None

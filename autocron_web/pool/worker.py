@@ -208,7 +208,9 @@ def _heed() -> None:
 
 def _run(frame: Frame) -> Frame:
     head = frame.head
-    task = registry[head["task"]]
+    task = registry.get(head["task"])
+    if task is None:  # this worker's app was loaded otherwise than that of the others
+        return Frame(Kind.RESULT, frame.id, {"unknown": True})
     outcome = execution.run(task.function, head["codec"], frame.blob)
     execution.flush_output()
     files = app_files()
@@ -220,7 +222,8 @@ def _run(frame: Frame) -> Frame:
 def _cron_row(cron: Cron) -> list[Any]:
     """A cron for the monitor, which makes the schedule again from its text and zone."""
     schedule = cron.schedule
-    return [cron.task, schedule.canonical, schedule.zone_name, *cron[2:]]
+    options = registry[cron.task].defaults._replace(delay=0, schedule=None)
+    return [cron.task, schedule.canonical, schedule.zone_name, [*options], *cron[2:]]
 
 
 def _load(head: dict[str, Any]) -> Frame:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autocron_web.store.sqlite import SqliteStore
 from conftest import RunScript, wait_until
-from pool_app import wait_for_pool
+from pool_app import App, app, wait_for_pool  # noqa: F401
 
 SCRIPT = """
 import signal, sys, time
@@ -105,3 +105,29 @@ def test_a_cron_that_is_gone_from_the_code_runs_no_more(
         script.process.terminate()
         script.wait(20)
     store.close()
+
+
+def test_a_cron_has_the_options_of_delay_beside_it(app: App) -> None:
+    app.add("""
+@autocron.every(seconds=3000, start_now=True)
+@autocron.delay(retries=1, backoff=0.1, queue="night", priority=3, expires=60, minutes=5)
+def over(tries=[]):
+    tries.append(1)
+    note("over", len(tries))
+    if len(tries) == 1:
+        raise ValueError("the first time")
+
+
+@autocron.delay(timeout=7, queue="day")
+@autocron.every(seconds=3000, start_now=True)
+def under():
+    note("under")
+""")
+    app.file.write_text(app.file.read_text().replace("workers=2", "workers=1"))
+    app.run()
+    jobs = {job.task.rpartition(".")[2]: job for job in app.wait_for_states("done", "done")}
+    over, under = jobs["over"], jobs["under"]
+    assert (over.kind, over.attempt, over.queue, over.priority) == ("cron", 2, "night", 3)
+    assert over.meta["retries"] == 1
+    assert (under.queue, under.meta) == ("day", {"timeout": 7})
+    assert app.lines("over") == [["over", "1"], ["over", "2"]]

@@ -279,3 +279,35 @@ def test_37_calls_while_the_interpreter_ends(app: App) -> None:
     app.file.write_text(text)
     app.run()
     app.wait_for_counts(done=len(accepted))
+
+
+def test_a_task_that_only_one_worker_knows_waits_for_workers_that_know_it(app: App) -> None:
+    app.add("""
+def is_second():
+    try:
+        os.close(os.open(LEDGER + ".first", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return True
+    return False
+
+
+if not autocron.in_worker() or is_second():
+    @autocron.delay
+    def rare(word):
+        note("rare", word)
+""")
+    app.run(*(f"rare:{word}" for word in "abcdef"))
+    _, workers = wait_for_pool()
+
+    def settled() -> bool:
+        return all(job.state == "done" or job.reason == "unknown task" for job in app.jobs())
+
+    wait_until(settled, 15, "an end of every job, or its wait")
+    app.run("tell:x", "tell:y")
+    app.wait_for("tell", count=2)
+    assert pids("worker") == workers  # none has died of it
+    assert all(job.attempt == (job.state == "done") for job in app.jobs())
+    app.file.touch()
+    app.run()
+    app.wait_for_counts(done=8)
+    assert sorted(line[1] for line in app.lines("rare")) == list("abcdef")
