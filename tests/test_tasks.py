@@ -116,7 +116,7 @@ def test_the_options_of_a_call_change_those_of_the_task_for_this_call_only() -> 
     task = autocron.delay(minutes=5, retries=3, priority=1)(send)
     other = task.options(priority=9, timeout=2)
     assert (other._options.priority, other._options.retries, other._options.timeout) == (9, 3, 2)
-    assert (task.defaults.priority, task._options.timeout) == (1, None)
+    assert (task.defaults.priority, task.defaults.timeout) == (1, None)
 
 
 def test_a_job_carries_what_the_monitor_needs() -> None:

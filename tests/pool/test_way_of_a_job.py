@@ -647,7 +647,7 @@ def test_a_job_that_is_claimed_but_has_not_begun_can_be_cancelled(
             for r in nap.enqueue_many([(0,)] * 60):
                 r.get(10)
             slow, held = autocron.engine.enqueue([
-                task.job(task._options, args, {}) for task, args in ((nap, (0.04,)), (hold, (f"h{turn}",)))])
+                task.job(task.defaults, args, {}) for task, args in ((nap, (0.04,)), (hold, (f"h{turn}",)))])
             until(lambda: held.status == "running")
             equal(held.cancel(), True)
             until(lambda: held.status == "cancelled", 5)
