@@ -75,10 +75,8 @@ class Dispatcher:
 
     def learn(self, tasks: Iterable[str]) -> None:
         """The workers know these tasks: jobs that waited for one of them can run."""
-        names = frozenset(tasks)
-        if names - self._known:
-            self._store.ask(lambda store: store.revive(sorted(names)), lambda revived: self.wake())
-        self._known = names
+        before, self._known = self._known, frozenset(tasks)
+        self._revive(self._known - before)
 
     def knows(self, task: str) -> bool:
         """Whether the workers know the task."""
@@ -206,6 +204,8 @@ class Dispatcher:
             self._receive(exchange)
             if outcomes:
                 self.on_news(outcomes)
+                # Their task may have become known while the mark was on its way.
+                self._revive({job.task for job in outcomes if job.reason == UNKNOWN_TASK})
             self._visit()
 
         self._store.ask(visit, visited)
@@ -256,6 +256,13 @@ class Dispatcher:
         self._known -= {job.task}
         self._settle(handed_back(job, UNKNOWN_TASK))
         self.on_unknown(job.task)
+
+    def _revive(self, tasks: Iterable[str]) -> None:
+        known = sorted(self._known.intersection(tasks))
+        if known:
+            self._store.ask(
+                lambda store: store.revive(known), lambda revived: self.wake() if revived else None
+            )
 
     def _cancel_waiting(self) -> None:
         """What was to be cancelled and was not claimed was settled just now: it may wait for another try."""
