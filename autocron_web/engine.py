@@ -15,7 +15,7 @@ from .client import BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
 from .results import Result
-from .settings import checked_workers, database_path, importable, main_module, main_name, mode, warn
+from .settings import check_workers, database_path, importable, main_module, main_name, mode, warn
 
 if TYPE_CHECKING:
     from .link import Link
@@ -81,7 +81,7 @@ class Engine:
             return False
         if durability not in ("full", "normal"):
             raise ConfigError(f"durability is {durability!r}: it can be 'full' or 'normal'")
-        checked_workers(workers)
+        check_workers(workers)
         if sys.platform == "win32":
             warn("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
             return False

@@ -7,14 +7,18 @@ import sys
 from types import FrameType
 from typing import Any
 
-from .settings import importable
+from .settings import importable, main_name
+
+#: Which may stand between the app's code and the adapter that it installs: `app.install(AutocronPlugin())`.
+_FRAMEWORKS = frozenset({
+    "bottle", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart", "starlette", "tornado",
+})  # fmt: skip
 
 #: Whose frames end the search: what these call from outside is the app's own entry.
-_SERVERS = frozenset({
-    "_pytest", "asyncio", "bottle", "click", "cherrypy", "daphne", "eventlet", "flask", "gevent", "granian",
-    "gunicorn", "hypercorn", "importlib", "mod_wsgi", "paste", "pyramid", "runpy", "starlette", "threading",
-    "tornado", "uvicorn", "waitress", "werkzeug",
-})  # fmt: skip
+_SERVERS = _FRAMEWORKS | {
+    "_pytest", "asyncio", "click", "cherrypy", "daphne", "eventlet", "gevent", "granian", "gunicorn",
+    "hypercorn", "importlib", "mod_wsgi", "paste", "runpy", "threading", "uvicorn", "waitress", "werkzeug",
+}  # fmt: skip
 
 
 _VARARGS, _VARKEYWORDS = 4, 8  # inspect.CO_VARARGS, CO_VARKEYWORDS
@@ -34,7 +38,7 @@ def app_origin() -> dict[str, Any] | None:
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         top = name.partition(".")[0]
-        if top != package:
+        if top != package and (entry is not None or top not in _FRAMEWORKS):
             if frame.f_code.co_filename.startswith("<frozen ") or top in _SERVERS:
                 break
             if frame.f_code.co_name == "<module>":
@@ -44,6 +48,14 @@ def app_origin() -> dict[str, Any] | None:
             entry = frame
         frame = frame.f_back
     return _factory(entry) if entry is not None else None
+
+
+def app_name(origin: dict[str, Any] | None) -> str | None:
+    """The name of the app that comes from there: that of its module, or of the package which that is in."""
+    if origin is None:
+        return None
+    module = main_name() if origin["module"] == "__main__" else origin["module"]
+    return module.partition(".")[0] if module else None
 
 
 def _factory(frame: FrameType) -> dict[str, Any]:

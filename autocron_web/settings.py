@@ -12,6 +12,7 @@ from .errors import ConfigError, StoreError
 
 DEFAULT_WORKERS = 2
 MOST_WORKERS = 256
+LEAST_TOKEN = 32  # characters of a token: fewer could be guessed
 
 #: Import names that say nothing about the application: adapters ask for a database name there.
 GENERIC_NAMES = frozenset({"app", "application", "main", "wsgi", "asgi", "server", "run", "__main__"})
@@ -101,13 +102,12 @@ def warn(text: str) -> None:
     logging.getLogger("autocron_web").error(text)
 
 
-def checked_workers(workers: Any) -> int | None:
-    """A number of workers, or None for the default."""
+def check_workers(workers: Any, spelled: str = "workers") -> None:
+    """Raise `ConfigError` unless it is a number of workers, or None for the default."""
     if workers is None:
-        return None
+        return
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
-        raise ConfigError(f"workers is {workers!r}: give a whole number from 1 to {MOST_WORKERS}")
-    return workers
+        raise ConfigError(f"{spelled} is {workers!r}: give a whole number from 1 to {MOST_WORKERS}")
 
 
 #: The names of the main module: the second one is that of its copy in children of `multiprocessing`, which
@@ -144,7 +144,12 @@ def main_name() -> str | None:
 
 
 class Settings(NamedTuple):
-    """The words that every adapter understands; the frameworks only spell them differently."""
+    """The words that every adapter understands; the frameworks only spell them differently.
+
+    database: `<name of the app>.db`. workers: 2. status: whether `<url_prefix>/status`, `/ready` and
+    `/metrics` are answered. token: who sends it as `Authorization: Bearer …` may see more than a word there.
+    autostart: whether the adapter calls `start()`.
+    """
 
     database: str | None = None
     workers: int | None = None
@@ -161,6 +166,8 @@ class Settings(NamedTuple):
 
         Raises `ConfigError` that names the setting, its value and what it can be.
         """
+        import re
+
         unknown = set(keywords) - set(cls._fields)
         if unknown:
             raise ConfigError(
@@ -168,14 +175,25 @@ class Settings(NamedTuple):
             )
         values = {word: get(spell(word), default) for word, default in cls._field_defaults.items()}
         values.update(keywords)
-        try:
-            values["workers"] = checked_workers(values["workers"])
-        except ConfigError as error:
-            raise ConfigError(f"{spell('workers')}: {error}") from None
+        check_workers(values["workers"], spell("workers"))
         for word in ("status", "autostart"):
             if not isinstance(values[word], bool):
                 raise ConfigError(f"{spell(word)} is {values[word]!r}: it can be True or False")
+        prefix, token = values["url_prefix"], values["token"]
+        if not isinstance(prefix, str) or not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+", prefix):
+            raise ConfigError(f"{spell('url_prefix')} is {prefix!r}: give a path such as '/autocron'")
+        if token is not None and (not isinstance(token, str) or len(token) < LEAST_TOKEN):
+            shown = f"a text of {len(token)} characters" if isinstance(token, str) else repr(token)
+            raise ConfigError(
+                f"{spell('token')} is {shown}: give at least {LEAST_TOKEN} characters,"
+                " such as those of secrets.token_urlsafe()"
+            )
         return cls(**values)
+
+    @classmethod
+    def of(cls, keywords: dict[str, Any]) -> Settings:
+        """For adapters that are configured by keywords alone. Raises `ConfigError` as `read` does."""
+        return cls.read(lambda word, default: default, str, keywords)
 
 
 def default_database(app_id: str, spelled: str) -> str:

@@ -110,15 +110,18 @@ def test_keywords_go_before_the_configuration_and_that_before_the_defaults() -> 
     assert (words.workers, words.database, words.status) == (5, "a.db", True)
 
 
+BY = " characters, such as those of secrets.token_urlsafe()"
+
+
 @pytest.mark.parametrize(
     ("config", "keywords", "sentence"),
     [
         (
             {"AUTOCRON_WORKERS": "2"},
             {},
-            "AUTOCRON_WORKERS: workers is '2': give a whole number from 1 to 256",
+            "AUTOCRON_WORKERS is '2': give a whole number from 1 to 256",
         ),
-        ({}, {"workers": 0}, "AUTOCRON_WORKERS: workers is 0: give a whole number from 1 to 256"),
+        ({}, {"workers": 0}, "AUTOCRON_WORKERS is 0: give a whole number from 1 to 256"),
         ({"AUTOCRON_AUTOSTART": "no"}, {}, "AUTOCRON_AUTOSTART is 'no': it can be True or False"),
         ({}, {"status": 1}, "AUTOCRON_STATUS is 1: it can be True or False"),
         (
@@ -126,12 +129,25 @@ def test_keywords_go_before_the_configuration_and_that_before_the_defaults() -> 
             {"worker": 2, "db": "x"},
             "db, worker: no such setting; there are database, workers, status, url_prefix, token, autostart",
         ),
+        ({}, {"url_prefix": "jobs"}, "AUTOCRON_URL_PREFIX is 'jobs': give a path such as '/autocron'"),
+        ({}, {"url_prefix": "/"}, "AUTOCRON_URL_PREFIX is '/': give a path such as '/autocron'"),
+        ({}, {"url_prefix": "/a/"}, "AUTOCRON_URL_PREFIX is '/a/': give a path such as '/autocron'"),
+        ({}, {"url_prefix": "/a?b"}, "AUTOCRON_URL_PREFIX is '/a?b': give a path such as '/autocron'"),
+        ({}, {"url_prefix": None}, "AUTOCRON_URL_PREFIX is None: give a path such as '/autocron'"),
+        ({"AUTOCRON_TOKEN": "secret"}, {}, "AUTOCRON_TOKEN is a text of 6 characters: give at least 32" + BY),
+        ({}, {"token": b"x" * 32}, f"AUTOCRON_TOKEN is {b'x' * 32!r}: give at least 32" + BY),
     ],
 )
 def test_a_wrong_setting_is_named(config: dict[str, Any], keywords: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as error:
         read(config, **keywords)
     assert str(error.value) == sentence
+
+
+def test_adapters_without_a_configuration_of_their_framework_take_keywords() -> None:
+    assert Settings.of({"url_prefix": "/a/b-c_d.e", "token": "x" * 32})[3:5] == ("/a/b-c_d.e", "x" * 32)
+    with pytest.raises(ConfigError, match=r"^workers is 0: give a whole number from 1 to 256$"):
+        Settings.of({"workers": 0})
 
 
 def test_a_database_needs_a_name_that_says_something() -> None:

@@ -10,6 +10,7 @@ AutocronFlask(app)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import execution
@@ -17,9 +18,10 @@ from ..engine import engine
 from ..errors import ConfigError
 from ..origin import app_origin
 from ..settings import Settings, default_database
+from ..web.front import Front
 
 try:
-    from flask import Flask
+    from flask import Blueprint, Flask, Response, request
 except ImportError as error:
     raise ImportError("autocron_web.flask needs Flask: pip install 'autocron-web[flask]'") from error
 
@@ -28,13 +30,18 @@ class AutocronFlask:
     """Background tasks for a Flask app.
 
     app: the app, or None if `init_app` follows.
-    settings: `database` (`<name of the app>.db`), `workers` (2), `autostart` (True); they go before
-        the app's configuration `AUTOCRON_DATABASE`, `AUTOCRON_WORKERS`, `AUTOCRON_AUTOSTART`.
+    auth: called during a request for the status; whether the visitor may see more than a word of it.
+    settings: `database` (`<name of the app>.db`), `workers` (2), `status` (False), `url_prefix`
+        (`/autocron`), `token` (None), `autostart` (True); they go before the app's configuration
+        `AUTOCRON_DATABASE`, `AUTOCRON_WORKERS` and so on.
 
     Raises `ConfigError` for a setting that cannot be.
     """
 
-    def __init__(self, app: Flask | None = None, **settings: Any) -> None:
+    def __init__(
+        self, app: Flask | None = None, *, auth: Callable[[], bool] | None = None, **settings: Any
+    ) -> None:
+        self._auth = auth
         self._keywords = settings
         if app is not None:
             self.init_app(app)
@@ -50,10 +57,33 @@ class AutocronFlask:
         database = words.database or default_database(app.name, _spell("database"))
         for word, value in words._replace(database=database)._asdict().items():
             app.config.setdefault(_spell(word), value)
+        self._mount(app, words)
         app.extensions["autocron"] = self
         execution.surroundings.append(app.app_context)
         if words.autostart:
             engine.start(database, words.workers, app_id=app.name, loader=app_origin())
+
+    def _mount(self, app: Flask, words: Settings) -> None:
+        """The pages of the status, as a blueprint."""
+        front = Front(words)
+        taken = front.paths.keys() & {rule.rule for rule in app.url_map.iter_rules()}
+        if taken:
+            raise ConfigError(
+                f"the app has a route {min(taken)} already: give another {_spell('url_prefix')}"
+                f" than {words.url_prefix!r}"
+            )
+
+        def view() -> Response:
+            allowed = self._auth is not None and bool(self._auth())
+            path, authorization = request.path, request.headers.get("Authorization")
+            status, headers, body = front.answer(request.method, path, authorization, allowed)
+            return Response(body, status, headers)
+
+        blueprint = Blueprint("autocron", __name__)
+        for path, page in front.paths.items():
+            blueprint.add_url_rule(path, page, view)
+        if front.paths:
+            app.register_blueprint(blueprint)
 
 
 def _spell(word: str) -> str:

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_site import Server, app_environment, end_pools, own_engine
 from flask import Flask, current_app
 
 import autocron_web as autocron
-from autocron_web import execution, tasks
-from autocron_web.client import StoreClient
 from autocron_web.engine import Engine
 from autocron_web.flask import AutocronFlask
-from conftest import CHECKOUT, need, pool_processes, wait_until
-from pool_app import alive, pids, wait_for_pool
+from conftest import need, pool_processes, wait_until
+from pool_app import wait_for_pool
 
 # -- set-up, in this process: pytest serves nothing, so no pool is started ---------------------------------
 
 
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Engine]:
-    engine = Engine()
-    for module in ("autocron_web.engine", "autocron_web.flask"):
-        monkeypatch.setattr(sys.modules[module], "engine", engine)
-    monkeypatch.setattr(tasks, "registry", {})
-    monkeypatch.setattr(execution, "surroundings", [])
-    yield engine
-    if isinstance(engine._client, StoreClient):
-        engine._client._store.close()
+engine = own_engine
 
 
 def refusal(call: Callable[..., object], *args: Any, **kwargs: Any) -> str:
@@ -106,8 +91,8 @@ def test_without_autostart_nothing_happens(engine: Engine, home: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "keywords", "sentence"),
     [
-        ("shop", {"AUTOCRON_WORKERS": "2"}, {}, "AUTOCRON_WORKERS: workers is '2': give a whole number"),
-        ("shop", {}, {"workers": 0}, "AUTOCRON_WORKERS: workers is 0: give a whole number from 1 to 256"),
+        ("shop", {"AUTOCRON_WORKERS": "2"}, {}, "AUTOCRON_WORKERS is '2': give a whole number"),
+        ("shop", {}, {"workers": 0}, "AUTOCRON_WORKERS is 0: give a whole number from 1 to 256"),
         ("shop", {"AUTOCRON_AUTOSTART": "yes"}, {}, "AUTOCRON_AUTOSTART is 'yes': it can be True or False"),
         ("shop", {}, {"worker": 2}, "worker: no such setting; there are database, workers, status"),
         ("shop", {"AUTOCRON_DATABASE": "/no/x.db"}, {}, "the folder /no of the database '/no/x.db'"),
@@ -195,69 +180,12 @@ app.run(port=int(sys.argv[1]))
 """
 
 
-class Server:
-    """A server in a process of its own, and its pool."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = str(sock.getsockname()[1])
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
-
-    def start(self, *command: str) -> None:
-        with (self._folder / "output").open("wb") as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self._folder,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        wait_until(self.is_up, 30, "the server")
-
-    def is_up(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            pytest.fail(self.output)
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", int(self.port))) == 0
-
-    @property
-    def output(self) -> str:
-        return (self._folder / "output").read_text()
-
-    def get(self, word: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{word}", timeout=30) as response:
-            return json.load(response)
-
-    def stop(self) -> None:
-        """End the server, and then the pool, which would linger."""
-        if self._process is None:
-            return
-        group = self._process.pid
-        if self._process.poll() is None:
-            os.killpg(group, signal.SIGTERM)
-            self._process.wait(15)
-        try:
-            os.killpg(group, signal.SIGKILL)  # a reloader's child
-        except ProcessLookupError:
-            pass
-        for monitor in pids("monitor"):
-            if alive(monitor):
-                os.kill(monitor, signal.SIGTERM)
-
-
 @pytest.fixture
 def server(tmp_path: Path, home: Path) -> Iterator[Server]:
     server = Server(tmp_path)
     yield server
     server.stop()
+    end_pools()
 
 
 def write(folder: Path, source: str, name: str = "shop") -> str:
@@ -275,7 +203,7 @@ def expected(given: str, word: str) -> list[Any]:
     ids=["guarded", "plain", "unguarded"],
 )  # fmt: skip
 def test_python_app_py(server: Server, tmp_path: Path, end: str, given: str) -> None:
-    server.start(sys.executable, write(tmp_path, SHOP + end), server.port)
+    server.start(sys.executable, write(tmp_path, SHOP + end), str(server.port))
     assert server.get("a")["result"] == expected(given, "a")
     wait_for_pool()
     assert server.output.count("Running on") == 1  # no worker serves as well
@@ -308,7 +236,7 @@ def test_flask_run(server: Server, tmp_path: Path, app: str) -> None:
     """With a factory that Flask finds, one that is named, and an app object."""
     end = "app = create_app()" if app == "shop:app" else ""
     write(tmp_path, SHOP + end)
-    server.start(need("flask"), "--app", app, "run", "--port", server.port)
+    server.start(need("flask"), "--app", app, "run", "--port", str(server.port))
     assert server.get("a")["result"] == expected("none", "a")
     wait_for_pool()
 
@@ -317,7 +245,7 @@ def test_flask_debug_run_has_one_pool_which_runs_the_new_code_after_a_reload(
     server: Server, tmp_path: Path
 ) -> None:
     write(tmp_path, SHOP)
-    server.start(need("flask"), "--app", "shop", "--debug", "run", "--port", server.port)
+    server.start(need("flask"), "--app", "shop", "--debug", "run", "--port", str(server.port))
     first = server.get("a")
     assert first["result"] == expected("none", "a")
     monitors, _ = wait_for_pool()
@@ -351,7 +279,7 @@ def report():
     )
     run = subprocess.run(
         [need("flask"), "--app", "shop", *command],
-        cwd=tmp_path, env=server.environment(), capture_output=True, text=True, timeout=30,
+        cwd=tmp_path, env=app_environment(), capture_output=True, text=True, timeout=30,
         input="from shop import context\nprint('stored', context('x').status)\n",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

@@ -1,0 +1,215 @@
+"""What every adapter does alike, tried with each of them: see `adapter_site.Adapter`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adapter_site import Adapter, Reply, Site, own_engine
+from contract_flask import FlaskAdapter
+
+import autocron_web as autocron
+from autocron_web.engine import Engine
+from conftest import CHECKOUT, pool_processes, wait_until
+from pool_app import wait_for_pool
+
+__all__ = ["own_engine"]
+
+ADAPTERS: list[Adapter] = [FlaskAdapter()]
+
+each_adapter = pytest.mark.parametrize("adapter", ADAPTERS, ids=repr)
+
+TOKEN = "a-token-of-at-least-thirty-two-characters"
+
+
+@pytest.fixture
+def site(adapter: Adapter, tmp_path: Path, home: Path) -> Iterator[Site]:
+    site = Site(adapter, tmp_path)
+    yield site
+    site.stop()
+
+
+# -- real servers ------------------------------------------------------------------------------------------
+
+
+@each_adapter
+def test_servers_have_one_pool_which_ends_with_the_last_of_them(
+    adapter: Adapter, site: Site, home: Path
+) -> None:
+    settings = {"database": "orders.db", "workers": 1, "status": True, "url_prefix": "/jobs", "token": TOKEN}
+    servers = [site.launch(**settings), site.launch(**settings)]
+    for server in servers:
+        server.wait_until_up()
+        assert server.get("call/a")["result"] == adapter.context("a")
+    pool = wait_for_pool(workers=1)
+    assert (home / "orders.db").exists()
+    document = json.loads(servers[0].ask("/jobs/status", Authorization=f"Bearer {TOKEN}"))
+    assert document["status"] == "pass"
+    assert len(document) > 1
+    assert json.loads(servers[1].ask("/jobs/ready"))["status"] == "pass"
+    servers[0].stop()
+    assert servers[1].get("call/b")["result"] == adapter.context("b")
+    assert wait_for_pool(workers=1) == pool
+    servers[1].stop()
+    wait_until(lambda: not pool_processes(), 15, "the end of the pool")
+
+
+@each_adapter
+def test_without_autostart_nothing_starts(adapter: Adapter, site: Site, home: Path) -> None:
+    server = site.launch(database="orders.db", autostart=False)
+    server.wait_until_up()
+    assert server.ask("/")
+    assert pool_processes() == {}
+    assert list(home.iterdir()) == []
+
+
+@each_adapter
+def test_commands_that_serve_nothing_start_no_pool(adapter: Adapter, site: Site) -> None:
+    for command in adapter.commands:
+        run = site.run(*command.split(), database="orders.db")
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert pool_processes() == {}
+
+
+# -- set-up ------------------------------------------------------------------------------------------------
+
+
+@each_adapter
+@pytest.mark.parametrize(
+    ("word", "value", "sentence"),
+    [
+        ("workers", 0, "{} is 0: give a whole number from 1 to 256"),
+        ("status", "maybe", "{} is 'maybe': it can be True or False"),
+        ("autostart", "maybe", "{} is 'maybe': it can be True or False"),
+        ("url_prefix", "jobs", "{} is 'jobs': give a path such as '/autocron'"),
+        ("token", "secret", "{} is a text of 6 characters: give at least 32 characters, such as those of"),
+    ],
+)
+@pytest.mark.usefixtures("own_engine")
+def test_a_wrong_setting_is_named(
+    adapter: Adapter, word: str, value: object, sentence: str, home: Path
+) -> None:
+    with pytest.raises(autocron.ConfigError) as error:
+        adapter.app({"database": "orders.db", word: value})
+    assert sentence.format(adapter.spell(word)) in str(error.value)
+    assert list(home.iterdir()) == []
+
+
+@each_adapter
+@pytest.mark.usefixtures("own_engine")
+def test_a_second_installation_is_refused_with_advice(adapter: Adapter) -> None:
+    app = adapter.app({"database": "orders.db"})
+    with pytest.raises(autocron.ConfigError, match=r"already: .* once"):
+        adapter.install_again(app)
+
+
+@each_adapter
+def test_a_missing_framework_is_told_in_one_sentence(adapter: Adapter) -> None:
+    if not adapter.needs:
+        pytest.skip("it needs no framework")
+    code = f"import sys; sys.modules[{adapter.needs!r}] = None; import autocron_web.{adapter.name}"
+    run = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
+    *_, last = run.stderr.splitlines()
+    assert last.startswith(f"ImportError: autocron_web.{adapter.name} needs ")
+    assert last.endswith(f": pip install 'autocron-web[{adapter.name}]'")
+
+
+# -- the status, as the app answers it in this process -----------------------------------------------------
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    return {"database": "orders.db", "status": True, "token": TOKEN}
+
+
+@pytest.fixture
+def app(adapter: Adapter, settings: dict[str, Any], own_engine: Engine) -> Any:
+    return adapter.app(settings)
+
+
+def words_of(reply: Reply) -> set[str]:
+    """The names in a JSON document."""
+    return set(json.loads(reply.body))
+
+
+@each_adapter
+@pytest.mark.usefixtures("own_engine")
+def test_the_status_is_mounted_only_where_asked_for(adapter: Adapter) -> None:
+    app = adapter.app({"database": "orders.db"})
+    assert adapter.ask(app, "GET", "/", {}).status == 200
+    for page in ("status", "ready", "metrics"):
+        assert adapter.ask(app, "GET", f"/autocron/{page}", {}).status == 404
+
+
+@each_adapter
+def test_the_status_tells_strangers_one_word(adapter: Adapter, app: Any) -> None:
+    for page in ("status", "ready"):
+        reply = adapter.ask(app, "GET", f"/autocron/{page}", {})
+        assert reply.headers["content-type"] == "application/health+json"
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert words_of(reply) == {"status"}
+    assert adapter.ask(app, "GET", "/autocron/status", {}).status == 503  # pytest serves nothing: no monitor
+    assert adapter.ask(app, "GET", "/autocron/ready", {}).status == 200
+
+
+@each_adapter
+@pytest.mark.parametrize(
+    ("authorization", "allowed"),
+    [
+        (f"Bearer {TOKEN}", True),
+        (f"bearer  {TOKEN} ", True),
+        (f"Basic {TOKEN}", False),
+        (f"Bearer {TOKEN}x", False),
+        (f"Bearer {TOKEN[:-1]}", False),
+        ("Bearer é" + TOKEN[1:], False),
+        ("Bearer", False),
+        (TOKEN, False),
+    ],
+)
+def test_who_shows_the_token_is_told_more(
+    adapter: Adapter, app: Any, authorization: str, allowed: bool
+) -> None:
+    headers = {"Authorization": authorization}
+    assert (words_of(adapter.ask(app, "GET", "/autocron/status", headers)) > {"status"}) == allowed
+    assert adapter.ask(app, "GET", "/autocron/metrics", headers).status == (200 if allowed else 401)
+
+
+@each_adapter
+def test_a_token_in_the_address_is_none(adapter: Adapter, app: Any) -> None:
+    reply = adapter.ask(app, "GET", f"/autocron/status?token={TOKEN}", {})
+    assert words_of(reply) == {"status"}
+
+
+@each_adapter
+def test_the_status_is_only_read(adapter: Adapter, app: Any) -> None:
+    head, get = (adapter.ask(app, method, "/autocron/status", {}) for method in ("HEAD", "GET"))
+    assert (head.status, head.headers["content-type"], head.body) == (
+        get.status,
+        get.headers["content-type"],
+        b"",
+    )
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        reply = adapter.ask(app, method, "/autocron/status", {})
+        assert reply.status == 405
+        assert "GET" in reply.headers["allow"]
+
+
+@each_adapter
+@pytest.mark.parametrize("settings", [{"database": "orders.db", "status": True, "url_prefix": "/our/jobs"}])
+def test_the_prefix_is_moved_and_all_other_paths_are_the_apps(adapter: Adapter, app: Any) -> None:
+    assert adapter.ask(app, "GET", "/our/jobs/ready", {}).status == 200
+    assert adapter.ask(app, "GET", "/", {}).status == 200
+    for path in (
+        "/autocron/status",
+        "/our/jobs",
+        "/our/jobs/other",
+        "/our/jobs/status/more",
+        "/our/jobsstatus",
+    ):
+        assert adapter.ask(app, "GET", path, {}).status == 404
