@@ -336,7 +336,7 @@ class Crew:
             return  # it ends by itself
         self._trouble = None
         worker.modules = frozenset(head["modules"])
-        worker.files = head["files"]
+        worker.files.update(head["files"])
         if worker.born != self._born and worker.is_stale():  # newer code came while this was loaded
             self.retire(worker)
             self._fill()

@@ -42,6 +42,27 @@ def test_newer_code_replaces_each_worker_after_its_job(app: App) -> None:
     wait_for_pool()
 
 
+def test_newer_code_replaces_workers_that_have_imported_more_of_the_app_since(app: App) -> None:
+    app.file.with_name("late.py").write_text("""
+import os
+
+import autocron_web as autocron
+
+@autocron.delay
+def later(word):
+    with open(os.environ["LEDGER"], "a") as file:
+        file.write(f"later {word}\\n")
+""")
+    app.add("def import_late(word):\n    import late\n\n    late.later(word)")
+    _, workers = app.run_idle()  # all of them have loaded the older code
+    app.run("import_late:a")
+    app.wait_for("later a")
+    app.file.write_text(app.file.read_text().replace('note("tell", word', 'note("new", word'))
+    app.run("tell:b", "tell:c", "tell:d", "tell:e")
+    app.wait_for("new", count=4)
+    wait_until(lambda: not pids("worker") & workers, 10, "the end of the workers with the older code")
+
+
 def test_a_fork_of_an_older_process_has_the_older_code(app: App) -> None:
     """A preloading server whose files were touched goes on with what it has loaded."""
     app.file.write_text(
