@@ -13,6 +13,7 @@ from .errors import ResultGone, StoreError
 from .jobs import FINISHED, Job, failed, now, succeeded
 
 if TYPE_CHECKING:
+    from .execution import Outcome
     from .link import Link
     from .store import Store
 
@@ -131,8 +132,19 @@ class StoreClient:
         """Outside a job there is nothing to note: a task that is called directly says it to nobody."""
 
 
+def job_after(job: Job, outcome: Outcome) -> Job:
+    """The job after this run in this process."""
+    head = outcome.head
+    if head["ok"]:
+        return succeeded(job, now(), outcome.result, head["codec"], None, head.get("reason"))
+    return failed(job, now(), head["error_type"], head["error"])
+
+
 class InlineClient:
     """Runs each job at once in the caller; its Results are finished. For tests and a locked store."""
+
+    def __init__(self) -> None:
+        self._finished: dict[str, Job] = {}
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         from . import execution
@@ -140,19 +152,11 @@ class InlineClient:
 
         for job in jobs:
             outcome = execution.run(registry[job.task].function, job.codec, job.payload)
-            head = outcome.head
-            job = job._replace(started=now(), attempt=1)
-            if head["ok"]:
-                job = succeeded(job, now(), outcome.result, head["codec"], None, head.get("reason"))
-            else:
-                job = failed(job._replace(meta={}), now(), head["error_type"], head["error"])
-            self._finished[job.id] = job
+            job = job._replace(started=now(), attempt=1, meta={})  # there is no other try
+            self._finished[job.id] = job_after(job, outcome)
             while len(self._finished) > 10_000:
                 del self._finished[next(iter(self._finished))]
         return [job.id for job in jobs]
-
-    def __init__(self) -> None:
-        self._finished: dict[str, Job] = {}
 
     def get(self, job_id: str) -> Job | None:
         return self._finished.get(job_id)

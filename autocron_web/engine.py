@@ -41,6 +41,7 @@ class Engine:
         self._workers: int | None = None
         self._loader: dict[str, Any] | None = None
         self._in_worker = False
+        self.is_tested = False  # a test records the calls, and nothing is to be started
         self.made_in_worker = False  # the app has called `start()` while a worker loaded it
         #: A start that is left to the forks of this process, and the user as whom they run.
         self._postponed: tuple[int, Callable[[], object]] | None = None
@@ -50,7 +51,7 @@ class Engine:
 
     def start(
         self,
-        database: str | os.PathLike[str],
+        database_file: str | os.PathLike[str],
         workers: int | None = None,
         *,
         app_id: str | None = None,
@@ -60,7 +61,7 @@ class Engine:
     ) -> bool:
         """Open the store, and start the pool or join the one that runs. Whether this call has started it.
 
-        database: a file name; a relative one lies in `AUTOCRON_HOME`, else in systemd's `STATE_DIRECTORY`,
+        database_file: its name; a relative one lies in `AUTOCRON_HOME`, else in systemd's `STATE_DIRECTORY`,
             else in `~/.autocron`.
         workers: the number of worker processes; 2.
         app_id: whose store it is; the import name of the calling module.
@@ -76,6 +77,8 @@ class Engine:
 
             autocron.start("shop.db", workers=2)
         """
+        if self is not engine:
+            self.__dict__ = engine.__dict__  # one application has one: this is another name for it
         if self._in_worker:
             self.made_in_worker = True
             return False
@@ -85,18 +88,18 @@ class Engine:
         if sys.platform == "win32":
             warn("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
             return False
-        if mode() == "inline":
+        if self.is_tested or mode() == "inline":
             self._client = self._client or InlineClient()
             return False
         self._workers, self._loader = workers, loader
         app_id = app_id or _calling_module()
         user = serving.user_of_forks()
         if user is None:
-            return self._begin(database, app_id, durability, strict)
+            return self._begin(database_file, app_id, durability, strict)
         from . import link  # noqa: F401 - now, while this user may still read the files
         from .store import sqlite  # noqa: F401
 
-        self._postponed = (user, lambda: self._begin(database, app_id, durability, strict=False))
+        self._postponed = (user, lambda: self._begin(database_file, app_id, durability, strict=False))
         os.register_at_fork(after_in_child=self._start_late)
         return False
 
@@ -130,7 +133,7 @@ class Engine:
             try:
                 store.open()
                 store.adopt(app_id)
-                locked = store.setting("autocron_lock") == "on"
+                locked = (store.setting("autocron_lock") or "").lower() in ("on", "true")
             finally:
                 # A server written in C may fork this process now, without telling Python: no connection must
                 # cross that, as SQLite would take the parent's locks for the child's. Calls open it again.
@@ -207,6 +210,8 @@ class Engine:
     def client(self) -> Client:
         """What calls talk to. Raises `NotStarted`."""
         self._start_postponed()
+        if self._client is None and mode() == "inline":
+            self._client = InlineClient()  # there is nothing to start
         if self._client is None:
             raise NotStarted(
                 "autocron-web was not started: call autocron_web.start('shop.db') before the first task"
@@ -243,12 +248,17 @@ class Engine:
         if self._link is not None:
             self._link.modules([importable(task.function.__module__)])
 
-    # -- workers ---------------------------------------------------------------------------------------
+    # -- workers and tests -----------------------------------------------------------------------------
 
     def become_worker(self, client: Client) -> None:
         """From now on this process runs tasks, and its own calls go through `client`."""
         self._in_worker = True
         self._client = client
+
+    def exchange_client(self, client: Client | None) -> Client | None:
+        """Let calls go to another client; the one before."""
+        before, self._client = self._client, client
+        return before
 
     @property
     def in_worker(self) -> bool:

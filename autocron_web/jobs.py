@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 State = Literal["waiting", "running", "done", "error", "cancelled"]
@@ -52,16 +53,29 @@ class Job(NamedTuple):
     seq: int | None = None  # given by the store: the order of arrival
 
 
-def now() -> int:
-    """The wall clock in microseconds since 1970-01-01 UTC."""
+def wall_clock() -> int:
+    """The machine's clock in microseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1000
+
+
+#: What `now` asks. A test that travels in time puts its own clock here.
+clock: Callable[[], int] = wall_clock
+
+
+def now() -> int:
+    """The time in microseconds since 1970-01-01 UTC."""
+    return clock()
 
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562, section 5.7) as text: unique, and ordered by time to the millisecond."""
-    stamp = (time.time_ns() // 1_000_000) & 0xFFFFFFFFFFFF
-    tail = int.from_bytes(os.urandom(10), "big")
-    value = (stamp << 80) | (0x7 << 76) | ((tail >> 68) << 64) | (0x2 << 62) | (tail & ((1 << 62) - 1))
+    return uuid7(time.time_ns() // 1_000_000, os.urandom(10))
+
+
+def uuid7(milliseconds: int, tail: bytes) -> str:
+    """The UUIDv7 of a moment since 1970 and of 10 bytes that tell it from others."""
+    stamp, rest = milliseconds & 0xFFFFFFFFFFFF, int.from_bytes(tail, "big")
+    value = (stamp << 80) | (0x7 << 76) | ((rest >> 68) << 64) | (0x2 << 62) | (rest & ((1 << 62) - 1))
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

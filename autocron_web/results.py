@@ -127,8 +127,8 @@ class Result(Generic[R]):
 
     @property
     def is_ready(self) -> Flag:
-        """Whether the job is done and has a result; also as a call."""
-        return Flag(self._read().state == "done")
+        """Whether the job has finished, with a result, with an error or cancelled; also as a call."""
+        return Flag(self._read().state in FINISHED)
 
     @property
     def has_error(self) -> Flag:

@@ -18,9 +18,13 @@ LEAST_TOKEN = 32  # characters of a token: fewer could be guessed
 GENERIC_NAMES = frozenset({"app", "application", "main", "wsgi", "asgi", "server", "run", "__main__"})
 
 
+#: The mode where `AUTOCRON_MODE` says nothing. `autocron_web.testing.run_inline` changes it.
+default_mode = "pool"
+
+
 def mode() -> str:
     """`AUTOCRON_MODE`: `pool` (the default), `inline` (calls run at once) or `off` (nothing is started)."""
-    value = os.environ.get("AUTOCRON_MODE", "pool").lower()
+    value = os.environ.get("AUTOCRON_MODE", default_mode).lower()
     if value not in ("pool", "inline", "off"):
         raise ConfigError(f"AUTOCRON_MODE is {value!r}; it can be 'pool', 'inline' or 'off'")
     return value

@@ -1,13 +1,18 @@
-"""Which slot of a schedule is to run now, which were missed, and when to look again. Pure."""
+"""Which slot of a schedule is to run now, which were missed, when to look again; and a slot's job."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .crontab import Crontab, Missed, Schedule
 from .errors import ConfigError
+from .jobs import Job, now, uuid7
+
+if TYPE_CHECKING:
+    from .decorators import Cron
+    from .options import Options
 
 #: Seconds after which a slot that nobody took counts as missed.
 PUNCTUAL = 60.0
@@ -108,3 +113,22 @@ def _latest(after: Callable[[datetime], datetime], slot: datetime, now: datetime
         else:
             end = middle
     return slot
+
+
+def slot_job(cron: Cron, options: Options, slot: int) -> Job:
+    """The job of a slot (in microseconds). Whoever makes it gives it the same id: no store takes two."""
+    import hashlib
+
+    from .codec import dump_call
+
+    digest = hashlib.sha256(f"{slot} {cron.task}".encode()).digest()
+    return Job(
+        id=uuid7(slot // 1000, digest[:10]),
+        task=cron.task,
+        due=slot,
+        created=now(),
+        kind="cron",
+        unique_key=f"cron:{cron.task}" if cron.overlap == "skip" else None,
+        payload=dump_call((), {}),
+        **options.columns(slot),
+    )

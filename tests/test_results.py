@@ -74,8 +74,8 @@ def result_of(*jobs: Job | None) -> Result[Any]:
         (WAITING, True, False, False, None),
         (RUNNING, True, False, False, None),
         (DONE, False, True, False, ("ok", 1)),
-        (FAILED, False, False, True, None),
-        (CANCELLED, False, False, False, None),
+        (FAILED, False, True, True, None),
+        (CANCELLED, False, True, False, None),
     ],
 )
 def test_each_state_reads_the_same_as_attribute_and_as_call(

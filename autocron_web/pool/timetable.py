@@ -8,9 +8,9 @@ from typing import Any
 
 from ..crontab import Crontab
 from ..decorators import Cron
-from ..jobs import SECOND, Job, new_id, now
+from ..jobs import SECOND, now
 from ..options import Options
-from ..slots import due_slot, schedule_of
+from ..slots import due_slot, schedule_of, slot_job
 from .loop import Loop, Timer
 from .storethread import StoreThread
 
@@ -90,17 +90,7 @@ class Timetable:
     def _take(self, entry: Entry, slot: int) -> None:
         """Store the slot's job, unless another monitor has taken the slot."""
         entry.last_slot = max(entry.last_slot, slot)
-        name = entry.cron.task
-        job = Job(
-            id=new_id(),
-            task=name,
-            due=slot,
-            created=now(),
-            kind="cron",
-            unique_key=f"cron:{name}" if entry.cron.overlap == "skip" else None,
-            payload=_NOTHING,
-            **entry.options.columns(slot),
-        )
+        name, job = entry.cron.task, slot_job(entry.cron, entry.options, slot)
         self._store.ask(
             lambda store: store.take_slot(name, slot, job), lambda taken: self._wake() if taken else None
         )
@@ -118,15 +108,6 @@ def _doubt(cron: Cron, moment: datetime.datetime) -> str:
         f" months, days: {cron.schedule.in_words()}; next on {', '.join(runs)}. If that is meant, add"
         " order='autocron'; if it is in the order of crontab(5), write unix= before it"
     )
-
-
-def _no_arguments() -> bytes:
-    from ..codec import dump_call
-
-    return dump_call((), {})
-
-
-_NOTHING = _no_arguments()
 
 
 def _date(microseconds: int) -> datetime.datetime:

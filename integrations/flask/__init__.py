@@ -60,6 +60,10 @@ class AutocronFlask:
         self._mount(app, words)
         app.extensions["autocron"] = self
         execution.surroundings.append(app.app_context)
+        if app.testing:
+            from ..testing import run_inline
+
+            run_inline()
         if words.autostart:
             engine.start(database, words.workers, app_id=app.name, loader=app_origin())
 

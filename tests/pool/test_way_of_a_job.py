@@ -73,7 +73,7 @@ def test_a_failure_shows_the_users_line(way: Way) -> None:
         assert "shop.py" in text and "execution.py" not in text, text
         assert r.error_message in text
         equal((r.status, r.has_error, r.has_error()), ("error", True, True))
-        equal((r.is_ready(), r.is_waiting()), (False, False))
+        equal((r.is_ready(), r.is_waiting()), (True, False))
         equal((r.result, r.attempt), (None, 1))
         """)
     assert "fail failed" in script.stderr  # logged on autocron_web.task, for whoever looks at the terminal
@@ -464,7 +464,7 @@ def test_a_job_can_be_cancelled(way: Way, with_tasks: Callable[[str], None]) -> 
         equal((waiting.cancel(), waiting.status, waiting.cancel()), (True, "cancelled", False))
         text = raised(autocron.JobCancelled, waiting.get, 10)
         equal(text, "shop.tell was cancelled: cancelled by a call of cancel()")
-        equal((waiting.is_waiting(), waiting.is_ready(), waiting.has_error()), (False, False, False))
+        equal((waiting.is_waiting(), waiting.is_ready(), waiting.has_error()), (False, True, False))
 
         running = stubborn()
         until(lambda: noted("pids"))
