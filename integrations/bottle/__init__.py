@@ -70,8 +70,8 @@ class AutocronPlugin:
 
         def view() -> HTTPResponse:
             allowed = self._auth is not None and bool(self._auth())
-            authorization = request.get_header("Authorization")
-            path = request.environ["PATH_INFO"]
+            # Not get_header(), which raises UnicodeDecodeError for a header that is not UTF-8.
+            path, authorization = request.environ["PATH_INFO"], request.environ.get("HTTP_AUTHORIZATION")
             status, headers, body = front.answer(request.method, path, authorization, allowed)
             return HTTPResponse(body, status, headers)
 

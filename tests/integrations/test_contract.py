@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 from adapter_site import Adapter, Reply, Site, own_engine
+from contract_asgi import AsgiAdapter, StarletteAdapter
 from contract_flask import FlaskAdapter
+from contract_tornado import TornadoAdapter
+from contract_wsgi import BottleAdapter, WsgiAdapter
 
 import autocron_web as autocron
 from autocron_web.engine import Engine
@@ -20,7 +23,14 @@ from pool_app import wait_for_pool
 
 __all__ = ["own_engine"]
 
-ADAPTERS: list[Adapter] = [FlaskAdapter()]
+ADAPTERS: list[Adapter] = [
+    AsgiAdapter(),
+    BottleAdapter(),
+    FlaskAdapter(),
+    StarletteAdapter(),
+    TornadoAdapter(),
+    WsgiAdapter(),
+]
 
 each_adapter = pytest.mark.parametrize("adapter", ADAPTERS, ids=repr)
 
