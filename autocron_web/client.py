@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 POLL_LEAST, POLL_MOST = 0.01, 0.25  # seconds between looks at the store where no link can tell
 
 
-class Client(Protocol):
-    """Stores jobs and tells what has become of them. Usable from any thread."""
-
-    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
-        """Store the jobs; the id under which each of them stands now."""
-        ...
+class Reader(Protocol):
+    """Tells what has become of jobs: what a Result needs. Usable from any thread."""
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None if there is none (any more)."""
@@ -41,6 +37,14 @@ class Client(Protocol):
 
     def cancel(self, job_id: str, reason: str) -> bool:
         """Cancel a waiting or running job."""
+        ...
+
+
+class Client(Reader, Protocol):
+    """Also stores jobs."""
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        """Store the jobs; the id under which each of them stands now."""
         ...
 
     def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:

@@ -55,6 +55,7 @@ def delay(
     unique: str | None = ...,
     expires: float | None = ...,
     result_ttl: float | None = ...,
+    on_commit: bool = ...,
     name: str | None = ...,
 ) -> Decorator: ...
 def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
@@ -74,6 +75,7 @@ def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -
     expires: seconds after its due moment after which neither the job nor another try of it begins: it is
         cancelled then, or up to a minute later; none.
     result_ttl: seconds that a done job is kept; 1800.
+    on_commit: whether a call in a transaction of Django is stored after its commit; True.
     name: what jobs call the task; `module.function`. Jobs of an earlier name wait until a task has it.
 
     Raises `TaskDefinitionError` for what a worker could not find again (a lambda, a function of an

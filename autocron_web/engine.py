@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from . import serving
+from . import origin, serving
 from .client import BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
@@ -40,10 +40,14 @@ class Engine:
         self._path: str | None = None
         self._workers: int | None = None
         self._loader: dict[str, Any] | None = None
+        self._serve = True
         self._in_worker = False
         self.is_tested = False  # a test records the calls, and nothing is to be started
         self.made_in_worker = False  # the app has called `start()` while a worker loaded it
-        #: A start that is left to the forks of this process, and the user as whom they run.
+        #: Tells how to do something after the commit of the transaction that is under way in the framework,
+        #: or None if there is none. Set by adapters of frameworks that have transactions.
+        self.transaction: Callable[[], Callable[[Callable[[], object]], object] | None] = lambda: None
+        #: A start that is left to forks of this process or to its first call, and the user as whom they run.
         self._postponed: tuple[int, Callable[[], object]] | None = None
         self._starting = threading.RLock()
 
@@ -58,6 +62,7 @@ class Engine:
         loader: dict[str, Any] | None = None,
         strict: bool = False,
         durability: str = "full",
+        serve: bool = True,
     ) -> bool:
         """Open the store, and start the pool or join the one that runs. Whether this call has started it.
 
@@ -69,6 +74,7 @@ class Engine:
         strict: raise `StoreError` where the store cannot be used. Otherwise that is logged, the site goes
             on, and calls raise it.
         durability: "full", or "normal": faster, and the last calls may be lost when power fails.
+        serve: False where an adapter knows that this process does not serve, whatever it looks like.
 
         In a process that does not serve (a shell, a test, a reloader's parent, a worker) nothing is
         started and the answer is False; calls are stored there too.
@@ -91,7 +97,7 @@ class Engine:
         if self.is_tested or mode() == "inline":
             self._client = self._client or InlineClient()
             return False
-        self._workers, self._loader = workers, loader
+        self._workers, self._loader, self._serve = workers, loader or origin.django_loader(), serve
         app_id = app_id or _calling_module()
         user = serving.user_of_forks()
         if user is None:
@@ -144,12 +150,16 @@ class Engine:
             self._link = Link(path, self._hello, serving=False, durability=durability)
             self._client = StoreClient(store, self._link)
             self._path = path
-        if mode() == "off" or serving.why_not(serving.this_process()) is not None:
+        if not self._serve or mode() == "off" or serving.why_not(serving.this_process()) is not None:
             return False
         if not self._link.serving:
             atexit.register(self.leave)
         self._link.serving = True
         return self._link.join()
+
+    def postpone(self, start: Callable[[], object]) -> None:
+        """Leave a start to the first call, in a process that may never make one: a management command."""
+        self._postponed = (os.geteuid(), start)
 
     def _start_late(self) -> None:
         """A child was born; a moment later it serves, as the user whom it was to become."""
@@ -218,11 +228,21 @@ class Engine:
             )
         return self._client
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[Result[Any]]:
-        """Store jobs; they are on disk when this returns."""
+    def enqueue(self, jobs: Sequence[Job], *, on_commit: bool = True) -> list[Result[Any]]:
+        """Store jobs; they are on disk when this returns.
+
+        on_commit: in a transaction of the framework they are stored after its commit instead.
+        """
         client = self.client
         if not jobs:
             return []
+        after_commit = self.transaction() if on_commit else None
+        if after_commit is not None:
+            from .uncommitted import Uncommitted
+
+            uncommitted = Uncommitted(jobs, client)
+            after_commit(uncommitted.store)
+            return list(uncommitted.results.values())
         ids = client.enqueue(jobs)
         return [
             Result(job if job.id == job_id else job._replace(id=job_id), client)

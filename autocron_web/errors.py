@@ -51,6 +51,10 @@ class JobCancelled(AutocronError):
     """`Result.get()` was called for a job that was cancelled; the message is the reason."""
 
 
+class NotCommitted(AutocronError):
+    """`Result.get()` was called for a job that waits for the commit of a transaction, or was rolled back."""
+
+
 class ResultGone(AutocronError):
     """`Result.get()` was called for a job that has been deleted since: it was kept for its `result_ttl`."""
 

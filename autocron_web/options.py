@@ -30,6 +30,7 @@ class Options(NamedTuple):
     unique: str | None = None
     expires: float | None = None
     result_ttl: float | None = None
+    on_commit: bool = True
 
     def changed(self, **given: Any) -> Options:
         """A copy with these keywords; raises `ConfigError` that names what is wrong."""
@@ -80,6 +81,8 @@ class Options(NamedTuple):
                 raise ConfigError(
                     f"{word} is {value!r}: give a number of seconds, 0 or more, of no more than 300 years"
                 )
+        if not isinstance(self.on_commit, bool):
+            raise ConfigError(f"on_commit is {self.on_commit!r}: it can be True or False")
         if self.unique not in (None, "args", "task"):
             raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
         if not isinstance(self.queue, str) or not self.queue or not self.queue.isprintable():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import FrameType
 from typing import Any
@@ -11,7 +12,7 @@ from .settings import importable, main_name
 
 #: Which may stand between the app's code and the adapter that it installs: `app.install(AutocronPlugin())`.
 _FRAMEWORKS = frozenset({
-    "bottle", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart", "starlette", "tornado",
+    "bottle", "django", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart", "starlette", "tornado",
 })  # fmt: skip
 
 #: Whose frames end the search: what these call from outside is the app's own entry.
@@ -86,3 +87,14 @@ def _is_json(value: object) -> bool:
     except (TypeError, ValueError, RecursionError):
         return False
     return True
+
+
+def django_loader() -> dict[str, Any] | None:
+    """How a worker loads the Django project of this process; None if it has none, or none that is ready.
+
+    Then it is also `start()` itself, called in an app's `ready()` or in `wsgi.py`, that finds it.
+    """
+    apps = sys.modules.get("django.apps")
+    if apps is None or not apps.apps.models_ready or "DJANGO_SETTINGS_MODULE" not in os.environ:
+        return None
+    return {"module": "autocron_web.django.loading", "factory": "load", "args": [], "kwargs": {}}

@@ -11,7 +11,7 @@ from .jobs import FINISHED, Job
 if TYPE_CHECKING:
     import datetime
 
-    from .client import Client
+    from .client import Reader
 
 R = TypeVar("R")
 
@@ -45,12 +45,16 @@ class Result(Generic[R]):
         await r              # the same in a coroutine
     """
 
-    def __init__(self, job: Job, client: Client) -> None:
+    def __init__(self, job: Job, client: Reader) -> None:
         self._job = job
         self._client = client
 
     def __repr__(self) -> str:
         return f"<Result {self.task} {self.id}>"
+
+    def settle(self, job: Job, client: Reader) -> None:
+        """The call has been stored now, by its transaction's commit: `client` knows the job."""
+        self._job, self._client = job, client
 
     def _read(self) -> Job:
         """The job as it is now; the last state that was seen if it has been deleted since."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """What can be known of a process from inside: its command line, environment and loaded modules."""
+    """What can be known of a process from inside.
+
+    argv: its command line. environ: its environment. modules: those that are loaded.
+    callers: the functions that led to the question, as `module.function`.
+    """
 
     argv: Sequence[str]
     environ: Mapping[str, str]
     modules: Container[str]
+    callers: Container[str] = frozenset()
 
     @property
     def program(self) -> str:
@@ -37,12 +42,25 @@ class Process(NamedTuple):
 
 Rule = tuple[str, Callable[[Process], bool]]
 
+TESTS = "a test runner"
+
 _TEST_RUNNERS = {"pytest", "py.test", "nose2"}
 _SESSIONS = {"", "ipython", "ipython3", "IPython", "ipykernel_launcher.py", "ptpython", "bpython", "asyncio"}
 
+#: The commands of `manage.py` that serve the project, and those that try it with a database of their own.
+#: runserver_plus is that of django-extensions.
+_DJANGO_SERVERS = ("runserver", "runserver_plus")
+_DJANGO_TESTS = ("test", "testserver")
+_DJANGO_UTILITY = "django.core.management.execute"
+
+#: Programs that import a module in order to serve it, also where that calls `django.setup()` itself.
+_SERVER_PROGRAMS = frozenset({
+    "daphne", "granian", "gunicorn", "hypercorn", "mod_wsgi", "uvicorn", "uwsgi", "waitress-serve",
+})  # fmt: skip
+
 _RULES: tuple[Rule, ...] = (
-    ("a test runner", lambda p: p.program in _TEST_RUNNERS or p.program.endswith(" -m unittest")),
-    ("a test runner", lambda p: p.program == "-c" and "execnet.gateway_base" in p.modules),  # pytest-xdist
+    (TESTS, lambda p: p.program in _TEST_RUNNERS or p.program.endswith(" -m unittest")),
+    (TESTS, lambda p: p.program == "-c" and "execnet.gateway_base" in p.modules),  # pytest-xdist
     ("an interactive session", lambda p: p.program in _SESSIONS),
     ("another process pool's child", lambda p: "--multiprocessing-fork" in p.argv),
     ("a flask command that does not serve", lambda p: p.program == "flask" and p.command != "run"),
@@ -50,7 +68,41 @@ _RULES: tuple[Rule, ...] = (
         "the reloader's parent",
         lambda p: p.program == "flask" and _flask_reloads(p) and p.environ.get("WERKZEUG_RUN_MAIN") != "true",
     ),
+    (TESTS, lambda p: _django_command(p) in _DJANGO_TESTS),
+    (
+        "a Django command that does not serve",
+        lambda p: _django_command(p) not in (None, *_DJANGO_SERVERS),
+    ),
+    (
+        "the reloader's parent",
+        lambda p: _django_command(p) in _DJANGO_SERVERS and "--noreload" not in p.argv and not _is_child(p),
+    ),
+    (
+        "a script that sets up Django and serves nothing",
+        lambda p: "django.setup" in p.callers and not _serves_django(p),
+    ),
 )
+
+
+def is_django_command(process: Process) -> bool:
+    """Whether `manage.py` executes one of its commands, which may be one that serves."""
+    return _django_command(process) is not None
+
+
+def _django_command(process: Process) -> str | None:
+    """The command that Django's command line is executing, whatever `manage.py` is called; else None."""
+    return process.command if _DJANGO_UTILITY in process.callers else None
+
+
+def _is_child(process: Process) -> bool:
+    """Whether Django's reloader, or werkzeug's of runserver_plus, has started this process."""
+    return "true" in (process.environ.get("RUN_MAIN"), process.environ.get("WERKZEUG_RUN_MAIN"))
+
+
+def _serves_django(process: Process) -> bool:
+    entries = ("django.core.wsgi.get_wsgi_application", "django.core.asgi.get_asgi_application")
+    callers = process.callers
+    return process.program in _SERVER_PROGRAMS or any(name in callers for name in (_DJANGO_UTILITY, *entries))
 
 
 def _flask_reloads(process: Process) -> bool:
@@ -77,15 +129,27 @@ def user_of_forks() -> int | None:
     and from Python 3.12 on a thread in it makes every fork warn. Its configuration is found on the
     stack, below the app that is being loaded.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in _stack():
         if frame.f_code.co_name == "setup" and frame.f_globals.get("__name__") == "gunicorn.arbiter":
             uid: int = getattr(getattr(frame.f_locals.get("self"), "cfg", None), "uid", os.geteuid())
             return uid
-        frame = frame.f_back
     return None
 
 
 def this_process() -> Process:
     """The process that asks."""
-    return Process(sys.argv, os.environ, sys.modules)
+    argv, callers = sys.argv, set()
+    for frame in _stack():
+        name = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+        callers.add(name)
+        if name == _DJANGO_UTILITY:
+            argv = frame.f_locals["self"].argv  # a program may give it another command line than its own
+    return Process(argv, os.environ, sys.modules, callers)
+
+
+def _stack() -> Iterator[FrameType]:
+    """What is being executed, innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

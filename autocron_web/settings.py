@@ -15,7 +15,10 @@ MOST_WORKERS = 256
 LEAST_TOKEN = 32  # characters of a token: fewer could be guessed
 
 #: Import names that say nothing about the application: adapters ask for a database name there.
-GENERIC_NAMES = frozenset({"app", "application", "main", "wsgi", "asgi", "server", "run", "__main__"})
+GENERIC_NAMES = frozenset({
+    "__main__", "app", "application", "asgi", "config", "core", "main", "project", "run", "server",
+    "settings", "wsgi",
+})  # fmt: skip
 
 
 #: The mode where `AUTOCRON_MODE` says nothing. `autocron_web.testing.run_inline` changes it.

@@ -134,7 +134,7 @@ class Call(Generic[P, R]):
 def _enqueue(task: Task[..., R], options: Options, args: Sequence[Any], kwargs: dict[str, Any]) -> Result[R]:
     from .engine import engine
 
-    return engine.enqueue([task.job(options, args, kwargs)])[0]
+    return engine.enqueue([task.job(options, args, kwargs)], on_commit=options.on_commit)[0]
 
 
 async def _aenqueue(
@@ -145,7 +145,8 @@ async def _aenqueue(
     from .engine import engine
 
     job = task.job(options, args, kwargs)
-    return (await asyncio.to_thread(engine.enqueue, [job]))[0]
+    # Without `on_commit`: that thread has no part in any transaction.
+    return (await asyncio.to_thread(engine.enqueue, [job], on_commit=False))[0]
 
 
 def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Any]) -> list[Result[R]]:
@@ -159,7 +160,7 @@ def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Any]) ->
                 f"{call!r} is no call of {task.name}: give a tuple of arguments or a dict of keywords"
             )
         jobs.append(task.job(options, args, kwargs))
-    return engine.enqueue(jobs)
+    return engine.enqueue(jobs, on_commit=options.on_commit)
 
 
 # -- the registry -------------------------------------------------------------------------------------------

@@ -12,12 +12,16 @@ from autocron_web.serving import Process, this_process, why_not
 
 RUNNER, SESSION, CHILD = "a test runner", "an interactive session", "another process pool's child"
 COMMAND, PARENT = "a flask command that does not serve", "the reloader's parent"
+DJANGO, SCRIPT = "a Django command that does not serve", "a script that sets up Django and serves nothing"
 
 
 def asked(
-    argv: list[str], environ: dict[str, str] | None = None, modules: tuple[str, ...] = ()
+    argv: list[str],
+    environ: dict[str, str] | None = None,
+    modules: tuple[str, ...] = (),
+    callers: tuple[str, ...] = (),
 ) -> str | None:
-    return why_not(Process(argv, environ or {}, set(modules)))
+    return why_not(Process(argv, environ or {}, set(modules), set(callers)))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,56 @@ def test_of_a_reloader_only_the_child_serves(
     argv = ["/usr/bin/flask", *options]
     assert asked(argv, environ) == (PARENT if reloads else None)
     assert asked(argv, {**environ, "WERKZEUG_RUN_MAIN": "true"}) is None
+
+
+UTILITY = ("django.setup", "django.core.management.execute")
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "reason"),
+    [
+        (["runserver"], {}, PARENT),
+        (["runserver"], {"RUN_MAIN": "true"}, None),
+        (["runserver", "0.0.0.0:80"], {"RUN_MAIN": "true"}, None),
+        (["runserver", "--noreload"], {}, None),
+        (["runserver_plus"], {}, PARENT),
+        (["runserver_plus"], {"WERKZEUG_RUN_MAIN": "true"}, None),
+        (["migrate"], {}, DJANGO),
+        (["migrate"], {"RUN_MAIN": "true"}, DJANGO),  # a command that the server's child has started
+        (["shell"], {}, DJANGO),
+        (["check", "--deploy"], {}, DJANGO),
+        (["autocron", "status"], {}, DJANGO),
+        (["--version"], {}, DJANGO),
+        ([], {}, DJANGO),
+        (["test"], {}, RUNNER),
+        (["test", "orders"], {}, RUNNER),
+        (["testserver"], {}, RUNNER),
+    ],
+)
+def test_of_djangos_commands_only_runserver_serves(
+    words: list[str], environ: dict[str, str], reason: str | None
+) -> None:
+    for program in ("manage.py", "/srv/shop/manage.py", "shopctl", "/usr/bin/django-admin"):
+        assert asked([program, *words], environ, callers=UTILITY) == reason
+
+
+@pytest.mark.parametrize(
+    ("argv", "callers", "reason"),
+    [
+        (["import_orders.py"], (), SCRIPT),
+        (["serve.py"], ("django.core.wsgi.get_wsgi_application",), None),
+        (["serve.py"], ("django.core.asgi.get_asgi_application",), None),
+        (["/usr/bin/gunicorn", "shop.wsgi"], ("django.core.wsgi.get_wsgi_application",), None),
+        (["/usr/bin/daphne", "shop.asgi:application"], (), None),  # asgi.py calls django.setup() itself
+        (["/usr/lib/python3/site-packages/uvicorn/__main__.py", "shop.asgi:application"], (), None),
+        (["/usr/bin/celery", "-A", "shop", "worker"], (), SCRIPT),
+        (["/usr/bin/pytest"], (), RUNNER),
+    ],
+)
+def test_who_sets_up_django_without_serving_it_is_a_script(
+    argv: list[str], callers: tuple[str, ...], reason: str | None
+) -> None:
+    assert asked(argv, callers=("django.setup", *callers)) == reason
 
 
 def test_this_process_is_a_test_runner() -> None:

@@ -1,0 +1,62 @@
+"""The app of `INSTALLED_APPS`: starts the pool where the project is served."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core import checks
+from django.utils.module_loading import autodiscover_modules
+
+from .. import serving
+from ..engine import engine
+from ..errors import ConfigError
+from ..origin import app_origin, django_loader
+from . import config, surroundings
+from .checks import check_settings
+
+
+class AutocronConfig(AppConfig):
+    """Imports `tasks.py` of all apps, and starts the pool or joins the one that runs."""
+
+    name = "autocron_web.django"
+    label = "autocron"
+    verbose_name = "autocron-web"
+
+    #: Why the start failed where it must not raise: a system check says it.
+    trouble: ConfigError | None = None
+
+    def ready(self) -> None:
+        """Raises `ConfigError` for wrong settings, but in management commands: there system checks say it."""
+        checks.register(check_settings, "autocron")
+        autodiscover_modules("tasks")
+        surroundings.install()
+        process = serving.this_process()
+        try:
+            start(serving.why_not(process))
+        except ConfigError as error:
+            if not serving.is_django_command(process):
+                raise
+            self.trouble = error
+
+
+def start(why_not: str | None) -> None:
+    """Start the pool, or leave it to the first call to open the store if there is a reason not to serve."""
+    words, on_commit = config.read()
+    if on_commit:
+        engine.transaction = surroundings.transaction
+    if not words.autostart:
+        return
+
+    def begin() -> None:
+        assert words.database is not None
+        engine.start(
+            words.database,
+            words.workers,
+            app_id=config.project(),
+            loader=django_loader() or app_origin(),
+            serve=why_not is None,
+        )
+
+    if why_not is None or engine.in_worker:
+        begin()
+    else:
+        engine.postpone(begin)

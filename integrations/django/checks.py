@@ -1,0 +1,45 @@
+"""System checks: `manage.py check`, `runserver` and `migrate` name what is wrong with `AUTOCRON`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+
+from . import config
+
+
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """One message for each key or value of `AUTOCRON` that cannot be."""
+    messages: list[CheckMessage] = [
+        Error(problem.sentence, hint=problem.hint, id="autocron.E001") for problem in config.find_problems()
+    ]
+    trouble = getattr(apps.get_app_config("autocron"), "trouble", None)
+    if trouble is not None and not messages:
+        messages.append(Error(str(trouble), id="autocron.E002"))
+    if not messages and config.read().settings.status and not any(_includes_status()):
+        messages.append(
+            Warning(
+                "AUTOCRON['STATUS'] is True, but no URL leads to it",
+                hint="Add path('autocron/', include('autocron_web.django.urls')) to the URLs of the project.",
+                id="autocron.W001",
+            )
+        )
+    return messages
+
+
+def _includes_status(patterns: Any = None) -> Iterator[bool]:
+    """Whether the URLs of the status are among the project's."""
+    from django.urls import get_resolver
+
+    if patterns is None:
+        if not getattr(settings, "ROOT_URLCONF", None):
+            return
+        patterns = get_resolver().url_patterns
+    for pattern in patterns:
+        if getattr(pattern, "app_name", None) == "autocron":
+            yield True
+        yield from _includes_status(getattr(pattern, "url_patterns", []))
