@@ -12,14 +12,14 @@ import socket
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from .launch import connect, start_monitor, wait_for_end
-from .pool.wire import Decoder, Frame, Kind, WireError, encode
-from .process import identity, open_pidfd, readable
+from .connection import Connection
+from .launch import start_monitor, wait_for_end
+from .pool.wire import Frame, Kind, WireError
+from .process import identity, readable
 
 ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
 TURN = 0.3  # seconds that a call waits at most for the thread that links this process anew
@@ -29,20 +29,11 @@ SOUND = 5.0  # seconds after which a monitor counts as one that works
 PAUSES = (0.0, 0.2, 1.0, 5.0, 30.0)  # seconds between tries of the link's thread
 
 
-class _Own:
-    """What belongs to one process and must not be used in its forks."""
+class _Own(Connection):
+    """What belongs to one process and must not be used in its forks; the lock guards the thread too."""
 
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.RLock()  # guards `sock`, `thread` and writing
-        self.sock: socket.socket | None = None
-        self.identity: tuple[int, int] | None = None  # of the socket
-        self.decoder = Decoder()
-        self.heard: deque[Frame] = deque()  # frames that arrived together with an awaited one
-        self.greeted = False  # hello was said on this connection
-        self.refused = False  # it was, and the monitor is ending: the connection tells when it has
-        self.monitor: int | None = None  # its pid
-        self.again: float | None = 0.0  # seconds before another monitor may be started; None: never
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
         self.thread: threading.Thread | None = None
         self.paused = False  # the thread, while the process forks
         self.watchers: dict[str, list[Callable[[], object]]] = {}
@@ -78,13 +69,13 @@ class Link:
         self._options = {"durability": durability}
         self.serving = serving
         self._left = False
-        self._state = _Own()
+        self._state = _Own(self._path)
         _links.add(self)
 
     def _own(self) -> _Own:
         if self._state.pid != os.getpid():
             _abandoned.append(self._state)
-            self._state = _Own()
+            self._state = _Own(self._path)
         return self._state
 
     @property
@@ -143,10 +134,10 @@ class Link:
             return
         with suppress(OSError):
             if own.sock is not None:
-                _send_at_once(own.sock, Frame(Kind.LEAVE))
+                own.send_at_once(Frame(Kind.LEAVE))
                 own.sock.shutdown(socket.SHUT_RDWR)  # the thread wakes up, closes it and ends
         if own.thread is None or not own.thread.is_alive():
-            self._disconnect(own)
+            own.close()
 
     def stop(self, timeout: float | None) -> bool:
         """Leave, and if no other app process is left wait for the pool's end. Whether that was in time."""
@@ -157,10 +148,9 @@ class Link:
         try:
             if own.sock is None or own.monitor is None:
                 return True
-            own.sock.settimeout(timeout)
-            own.sock.sendall(encode(Frame(Kind.STOP)))
+            own.send(Frame(Kind.STOP), timeout)
             while True:
-                frame = self._next_frame(own, deadline)
+                frame = own.next_frame(deadline)
                 if frame is None:
                     return False
                 if frame.kind == Kind.BYE:
@@ -168,7 +158,7 @@ class Link:
         except (OSError, WireError, EOFError):  # it is ending already
             return own.monitor is None or wait_for_end(own.monitor, deadline)
         finally:
-            self._disconnect(own)
+            own.close()
 
     def _say(self, frame: Frame, *, patient: bool = False) -> bool:
         """Send a frame. While another thread links this process anew, only a patient caller waits."""
@@ -180,13 +170,12 @@ class Link:
             for _ in range(2):  # a connection that has broken since is made anew once
                 if own.sock is None and not self._connect_again(own):
                     return False
-                assert own.sock is not None
                 try:
-                    if _is_mine(own):
-                        return _send_at_once(own.sock, frame)
+                    if own.is_mine:
+                        return own.send_at_once(frame)
                 except OSError:
                     pass
-                self._disconnect(own)
+                own.close()
             return False
         finally:
             own.lock.release()
@@ -199,7 +188,7 @@ class Link:
             self._join(own, time.monotonic() + ELECTION)
             self._start_thread(own)
         else:
-            self._connect(own)
+            own.open()
         return own.sock is not None
 
     # -- connection and election -----------------------------------------------------------------------
@@ -209,8 +198,8 @@ class Link:
         lost_at = 0.0
         with own.lock:
             while not own.greeted:
-                if self._connect(own):
-                    if self._greet(own, deadline):
+                if own.open():
+                    if own.greet(self._hello(), deadline):
                         break
                 elif not started and time.monotonic() - lost_at > BIRTH:
                     started = start_monitor(self._path, self._options, deadline)
@@ -222,73 +211,6 @@ class Link:
                     break
                 time.sleep(RETRY)  # somebody else's monitor is on its way up, or on its way out
         return bool(started) and own.greeted
-
-    def _connect(self, own: _Own) -> bool:
-        if own.sock is not None:
-            return True
-        try:
-            sock = connect(self._path, ELECTION)
-        except OSError:
-            return False
-        own.sock, own.decoder, own.heard = sock, Decoder(), deque()
-        own.identity = identity(sock.fileno())
-        return True
-
-    def _greet(self, own: _Own, deadline: float) -> bool:
-        """Say hello with this process's pidfd and output, and wait for the welcome; whether it came."""
-        assert own.sock is not None
-        null = os.open(os.devnull, os.O_WRONLY)
-        pidfd = open_pidfd(own.pid)
-        try:
-            streams = [fd if identity(fd) else null for fd in (1, 2)]
-            descriptors = [*streams, pidfd] if pidfd is not None else streams
-            data = encode(Frame(Kind.HELLO, 0, self._hello()))
-            own.sock.settimeout(ELECTION)
-            sent = socket.send_fds(own.sock, [data], descriptors)
-            own.sock.sendall(data[sent:])
-            own.sock.settimeout(None)
-            frame = self._next_frame(own, deadline)
-            # No answer: a monitor that is stopped or very busy. It will read the hello later.
-            if frame is None or frame.kind == Kind.WELCOME:
-                own.greeted, own.again = True, 0.0
-                own.monitor = frame.head["pid"] if frame else None
-                return True
-            own.refused = frame.kind == Kind.REFUSED
-            while own.refused and frame is not None:  # until its end, which is an EOFError
-                frame = self._next_frame(own, deadline)
-            if own.refused:
-                return False
-        except (OSError, WireError, EOFError):
-            pass
-        finally:
-            os.close(null)
-            if pidfd is not None:
-                os.close(pidfd)
-        self._disconnect(own)
-        return False
-
-    def _disconnect(self, own: _Own) -> None:
-        with own.lock:
-            if own.sock is not None:
-                if _is_mine(own):
-                    own.sock.close()
-                else:
-                    own.sock.detach()
-            own.sock, own.greeted, own.refused = None, False, False
-
-    @staticmethod
-    def _next_frame(own: _Own, deadline: float | None) -> Frame | None:
-        """The next frame, or None at the deadline; EOFError at the end of the connection."""
-        assert own.sock is not None
-        while not own.heard:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not readable([own.sock.fileno()], left):
-                return None
-            data = own.sock.recv(65536)
-            if not data:
-                raise EOFError
-            own.heard.extend(own.decoder.feed(data))
-        return own.heard.popleft()
 
     # -- the thread: hears the monitor, and notices its end --------------------------------------------
 
@@ -351,15 +273,13 @@ class Link:
         return False
 
     def _hear(self, own: _Own) -> None:
-        sock = own.sock
-        if sock is None or not _is_mine(own):
-            self._disconnect(own)
+        if not own.is_mine:
+            own.close()
             return
         try:
-            data = sock.recv(65536)
-            own.heard.extend(own.decoder.feed(data))
+            lives = own.receive()
         except (OSError, WireError):
-            data = b""
+            lives = False
         while own.heard:
             frame = own.heard.popleft()
             if frame.kind == Kind.POKE:
@@ -372,8 +292,8 @@ class Link:
             elif frame.kind == Kind.BYE:
                 again = frame.head["again"]
                 own.again = 0.0 if own.refused and again is not None else again  # this one is waited for
-        if not data:
-            self._disconnect(own)
+        if not lives:
+            own.close()
             self._wake_watchers(own)
 
     @staticmethod
@@ -382,23 +302,6 @@ class Link:
         for notifies in list(own.watchers.values()):
             for notify in list(notifies):
                 notify()
-
-
-def _send_at_once(sock: socket.socket, frame: Frame) -> bool:
-    """Send a small frame; False if it does not fit, because the monitor (stopped?) has much to read."""
-    data = encode(frame)
-    try:
-        sent = sock.send(data, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    if sent < len(data):
-        raise OSError("half a frame was sent")
-    return True
-
-
-def _is_mine(own: _Own) -> bool:
-    """Whether the descriptor is still the link's."""
-    return own.sock is not None and identity(own.sock.fileno()) == own.identity
 
 
 def _before_fork() -> None:
