@@ -190,7 +190,7 @@ class BrokenClient:
     """After a `start()` whose store could not be used: the site goes on, and each call says why it cannot."""
 
     def __init__(self, error: StoreError) -> None:
-        self._error = error
+        self.error = error
 
     def __getattr__(self, name: str) -> Any:
-        raise type(self._error)(str(self._error))
+        raise type(self.error)(str(self.error))

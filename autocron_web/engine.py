@@ -15,7 +15,16 @@ from .client import BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
 from .results import Result
-from .settings import check_workers, database_path, importable, main_module, main_name, mode, warn
+from .settings import (
+    StoreSettings,
+    check_workers,
+    database_path,
+    importable,
+    main_module,
+    main_name,
+    mode,
+    warn,
+)
 
 if TYPE_CHECKING:
     from .link import Link
@@ -139,7 +148,7 @@ class Engine:
             try:
                 store.open()
                 store.adopt(app_id)
-                locked = (store.setting("autocron_lock") or "").lower() in ("on", "true")
+                locked = StoreSettings.read(store.settings()).autocron_lock
             finally:
                 # A server written in C may fork this process now, without telling Python: no connection must
                 # cross that, as SQLite would take the parent's locks for the child's. Calls open it again.
@@ -227,6 +236,20 @@ class Engine:
                 "autocron-web was not started: call autocron_web.start('shop.db') before the first task"
             )
         return self._client
+
+    def situation(self) -> tuple[str | None, str, str]:
+        """For the status: the path of the database, or a code and a sentence why this process has none."""
+        try:
+            client = self.client
+        except NotStarted as error:
+            return None, "not_started", str(error)
+        if isinstance(client, BrokenClient):
+            return None, "store_unusable", str(client.error)
+        if self._path is not None:
+            return self._path, "", ""
+        if mode() == "inline":
+            return None, "inline", "AUTOCRON_MODE is inline: calls run at once, and nothing is started"
+        return None, "locked", "the store is locked: calls run at once, and nothing is started"
 
     def enqueue(self, jobs: Sequence[Job], *, on_commit: bool = True) -> list[Result[Any]]:
         """Store jobs; they are on disk when this returns.

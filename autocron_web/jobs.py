@@ -91,10 +91,21 @@ MAX_PAUSE = 365 * 86400  # seconds before another try, however often the backoff
 
 
 def succeeded(
-    job: Job, moment: int, result: bytes, codec: str, output: str | None, reason: str | None
+    job: Job,
+    moment: int,
+    result: bytes,
+    codec: str,
+    output: str | None,
+    reason: str | None,
+    result_ttl: int = RESULT_TTL,
 ) -> Job:
-    """The function returned. `reason` says why its value could not be stored, if so."""
-    return _finished(job, moment, state="done", reason=reason, result=result, codec=codec, output=output)
+    """The function returned. `reason` says why its value could not be stored, if so.
+
+    `result_ttl` is how long it is kept if its task does not say that.
+    """
+    lasting = int(job.meta["result_ttl"] * SECOND) if "result_ttl" in job.meta else result_ttl
+    done = _finished(job, moment, state="done", reason=reason, result=result, codec=codec, output=output)
+    return done._replace(expires=moment + lasting)
 
 
 def failed(job: Job, moment: int, error_type: str, error: str, output: str | None = None) -> Job:
@@ -136,13 +147,19 @@ def cancelled(job: Job, moment: int, reason: str) -> Job:
     return _finished(job, moment, state="cancelled", reason=reason)
 
 
+def begun_anew(job: Job) -> Job:
+    """Somebody lets a job that had ended wait again, as if it had never begun."""
+    meta = {key: value for key, value in job.meta.items() if key not in ("failures", "progress")}
+    return job._replace(
+        state="waiting", reason=None, started=None, finished=None, attempt=0, crashes=0, expires=None,
+        result=None, error_type=None, error=None, output=None, meta=meta,
+    )  # fmt: skip
+
+
 def handed_back(job: Job, reason: str | None = None) -> Job:
     """The job was claimed and then not handed to a worker: as if it had not been claimed."""
     return job._replace(state="waiting", attempt=job.attempt - 1, reason=reason)
 
 
 def _finished(job: Job, moment: int, **columns: Any) -> Job:
-    lasting = ERROR_TTL
-    if columns["state"] == "done":
-        lasting = int(job.meta["result_ttl"] * SECOND) if "result_ttl" in job.meta else RESULT_TTL
-    return job._replace(finished=moment, expires=moment + lasting, **columns)
+    return job._replace(finished=moment, expires=moment + ERROR_TTL, **columns)

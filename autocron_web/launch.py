@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import Any
 
-from .pool.wire import peer_of, short_address
+from .pool.wire import Decoder, Frame, Kind, WireError, encode, peer_of, short_address
 from .process import interpreter, open_pidfd, pool_command, readable, start_time, worker_environment
 from .settings import warn
 
@@ -71,6 +71,53 @@ def connect(path: str, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def tell(path: str, frame: Frame, timeout: float) -> int | None:
+    """Send a frame to the monitor of this database without counting as an app process; the monitor's pid.
+
+    None where there is no monitor. timeout: seconds.
+    """
+    try:
+        sock = connect(path, timeout)
+    except OSError:
+        return None
+    with sock:
+        sock.settimeout(timeout)
+        try:
+            sock.sendall(encode(frame))
+        except OSError:
+            return None
+        return peer_of(sock)[0]
+
+
+def ask_monitor(path: str, timeout: float) -> dict[str, Any] | int | None:
+    """What the monitor of this database tells of its pool: see `autocron_web.pool.info`.
+
+    None where there is no monitor; its pid where it has not answered after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        sock = connect(path, timeout)
+    except BlockingIOError:  # the timeout of a connection: as many wait as can
+        return 0
+    except OSError:
+        return None
+    with sock:
+        pid, decoder = peer_of(sock)[0], Decoder()
+        try:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            sock.sendall(encode(Frame(Kind.INFO)))
+            while data := sock.recv(65536):
+                for frame in decoder.feed(data):
+                    if frame.kind == Kind.INFO:
+                        return frame.head
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
+        except TimeoutError:
+            return pid
+        except (OSError, WireError):
+            pass
+    return None  # it is ending
 
 
 def wait_for_end(pid: int, deadline: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from .errors import ConfigError, StoreError
 DEFAULT_WORKERS = 2
 MOST_WORKERS = 256
 LEAST_TOKEN = 32  # characters of a token: fewer could be guessed
+LONGEST_TTL = 100 * 365 * 86400  # seconds
 
 #: Import names that say nothing about the application: adapters ask for a database name there.
 GENERIC_NAMES = frozenset({
@@ -100,6 +101,24 @@ def database_path(database: str | os.PathLike[str]) -> str:
             f"the folder {folder} of the database {database!r} does not exist: make it first"
         ) from None
     return path
+
+
+class StoreSettings(NamedTuple):
+    """What the command line has set for everybody who uses a store; None where nothing is set."""
+
+    max_workers: int | None = None
+    result_ttl: int | None = None  # seconds
+    autocron_lock: bool = False
+
+    @classmethod
+    def read(cls, rows: Mapping[str, str]) -> StoreSettings:
+        """From `Store.settings()`. What the command line would not have written counts as not set."""
+        workers, ttl = rows.get("max_workers", ""), rows.get("result_ttl", "")
+        return cls(
+            int(workers) if workers.isdecimal() and 1 <= int(workers) <= MOST_WORKERS else None,
+            int(ttl) if ttl.isdecimal() and int(ttl) <= LONGEST_TTL else None,
+            rows.get("autocron_lock", "").lower() in ("on", "true"),
+        )
 
 
 def warn(text: str) -> None:

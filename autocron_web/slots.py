@@ -102,6 +102,29 @@ def due_slot(
     return Due(slot, following)
 
 
+def overdue(
+    schedule: Schedule,
+    *,
+    last_slot: datetime,
+    since: datetime,
+    now: datetime,
+    missed: Missed,
+    catch_up: float,
+) -> float:
+    """By how many seconds more than its own interval a slot is late that nobody took; 0 if none is.
+
+    `since` is when somebody began to look after it: what had been missed for good by then does not count.
+    """
+
+    def after(moment: datetime) -> datetime:
+        return schedule.next_after(moment).astimezone(UTC)
+
+    patience = PUNCTUAL if missed == "skip" else max(catch_up, PUNCTUAL)
+    slot = after(max(last_slot, since - timedelta(seconds=patience)))
+    interval = after(slot) - slot
+    return max(0.0, (now - slot - interval).total_seconds())
+
+
 def _latest(after: Callable[[datetime], datetime], slot: datetime, now: datetime) -> datetime:
     """The last slot up to `now`, where `slot` is one. By halves: there may be millions in between."""
     end = now  # no slot is later than this and not later than `now`

@@ -108,12 +108,14 @@ class Crew:
         self._dispatch = dispatch
         self._printer = printer
         self._workers: dict[int, Worker] = {}  # by pid
-        self._size = 0
+        self._asked = 0  # the size that the newest code asks for
+        self._fixed: int | None = None  # the size that somebody has set for the store
         self._load: dict[str, Any] | None = None  # how to load the app: the newest code's word
         self._born = -1  # when the process began whose word that is
         self._failures = 0  # starts in a row that failed
         self._failed_at = 0.0  # the last of them
         self._trouble: str | None = None  # why workers cannot load the app
+        self._end: str | None = None  # how the last worker ended that could not start
         self._respawn: Timer | None = None
         self._closing = False
         self.on_ready: Callable[[dict[str, Any]], None] = lambda head: None
@@ -124,6 +126,21 @@ class Crew:
     @property
     def pids(self) -> list[int]:
         return list(self._workers)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All worker processes, the oldest first."""
+        return list(self._workers.values())
+
+    @property
+    def size(self) -> int:
+        """How many workers there are to be."""
+        return self._asked if self._fixed is None else self._fixed
+
+    @property
+    def trouble(self) -> str | None:
+        """Why workers cannot start, from the first failure until one has loaded the app."""
+        return self._trouble or self._end
 
     # -- what the monitor wants ----------------------------------------------------------------------
 
@@ -162,8 +179,19 @@ class Crew:
             self._failures = 0  # the newer code is tried at once
             if self._respawn is not None:
                 self._respawn.cancel()
-        self._born, self._size = born, size
-        for worker in [worker for worker in self._workers.values() if not worker.retiring][size:]:
+        self._born, self._asked = born, size
+        self._fit()
+
+    def fix_size(self, size: int | None) -> None:
+        """So many workers, whatever the app asks for; None leaves it to the app."""
+        self._fixed = size
+        self._fit()
+
+    def _fit(self) -> None:
+        """Retire those that are too many, first of all those without a job; start those that are missing."""
+        staying = [worker for worker in self._workers.values() if not worker.retiring]
+        staying.sort(key=lambda worker: worker.job_id is None)
+        for worker in staying[self.size :]:
             self.retire(worker)
         self._fill()
 
@@ -230,7 +258,7 @@ class Crew:
             return
         staying = sum(not worker.retiring for worker in self._workers.values())
         try:
-            for _ in range(self._size - staying):
+            for _ in range(self.size - staying):
                 self._spawn(self._load)
         except OSError as error:  # no process or descriptor to be had
             self._start_failed(f"could not be started ({error.strerror})")
@@ -299,6 +327,7 @@ class Crew:
         self._fill()
 
     def _start_failed(self, how: str, what: str = "cannot start") -> None:
+        self._end = f"a worker {what}: it {how}"
         pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
         self._failed_at = self._loop.time()
@@ -334,7 +363,7 @@ class Crew:
         if "trouble" in head:
             self._trouble = head["trouble"]
             return  # it ends by itself
-        self._trouble = None
+        self._trouble = self._end = None
         worker.modules = frozenset(head["modules"])
         worker.files.update(head["files"])
         if worker.born != self._born and worker.is_stale():  # newer code came while this was loaded

@@ -6,7 +6,18 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..jobs import SECOND, UNKNOWN_TASK, Job, cancelled, crashed, failed, handed_back, now, succeeded
+from ..jobs import (
+    RESULT_TTL,
+    SECOND,
+    UNKNOWN_TASK,
+    Job,
+    cancelled,
+    crashed,
+    failed,
+    handed_back,
+    now,
+    succeeded,
+)
 from ..store import Store
 from .loop import Loop, Timer
 from .storethread import StoreThread
@@ -59,6 +70,7 @@ class Dispatcher:
         self._collecting: Timer | None = None
         self._alarm: Timer | None = None
         self._known: frozenset[str] = frozenset()
+        self.result_ttl = RESULT_TTL  # of jobs whose task does not say how long they are kept
         self.on_idle: Callable[[], None] = lambda: None  # no job runs, and all outcomes are written
         self.on_unknown: Callable[[str], None] = lambda task: None  # a job was claimed that nobody can run
         self.on_news: Callable[[Iterable[Job]], None] = lambda jobs: None  # written: somebody may be waiting
@@ -88,6 +100,15 @@ class Dispatcher:
         if not accepting:
             self._hand_back()
         self.wake()
+
+    @property
+    def accepting(self) -> bool:
+        """Whether jobs are claimed."""
+        return self._accepting
+
+    def job_of(self, worker: Worker) -> Job | None:
+        """What the worker has in hand."""
+        return self._running[worker.job_id][0] if worker.job_id is not None else None
 
     @property
     def running(self) -> int:
@@ -153,7 +174,8 @@ class Dispatcher:
         if "unknown" in head:
             self._unlearn(job)
         elif head["ok"]:
-            self._settle(succeeded(job, now(), blob, head["codec"], output, head.get("reason")))
+            done = succeeded(job, now(), blob, head["codec"], output, head.get("reason"), self.result_ttl)
+            self._settle(done)
         else:
             self._settle(failed(job, now(), head["error_type"], head["error"], output))
         self._mean += 0.2 * (head.get("seconds", 0.0) - self._mean)

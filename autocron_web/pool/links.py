@@ -58,6 +58,9 @@ class Links:
         self.on_cancel: Callable[[str], None] = lambda job_id: None
         self.on_modules: Callable[[list[str]], None] = lambda modules: None
         self.on_count: Callable[[int, bool], None] = lambda count, stop: None
+        self.on_info: Callable[[], dict[str, Any]] = dict
+        self.on_end: Callable[[], None] = lambda: None
+        self.on_settings: Callable[[], None] = lambda: None
 
     def listen(self) -> None:
         """Take connections at the socket, which only this user can reach."""
@@ -95,6 +98,11 @@ class Links:
     @property
     def count(self) -> int:
         return len(self._apps)
+
+    @property
+    def apps(self) -> list[Peer]:
+        """The app processes that count, in the order of their hellos."""
+        return list(self._apps)
 
     def poke(self, jobs: Iterable[Job]) -> None:
         """These jobs have changed in the store: tell those who wait for them."""
@@ -170,6 +178,17 @@ class Links:
             if frame.kind == Kind.STOP:
                 self._send(peer, Frame(Kind.BYE, 0, {"last": last}))
             self._forget_app(peer, stop=frame.kind == Kind.STOP)
+        else:
+            self._obey_anybody(peer, frame)
+
+    def _obey_anybody(self, peer: Peer, frame: Frame) -> None:
+        """What needs no hello: the status and the command line are no app processes."""
+        if frame.kind == Kind.INFO:
+            self._send(peer, Frame(Kind.INFO, frame.id, self.on_info()))
+        elif frame.kind == Kind.END:
+            self.on_end()
+        elif frame.kind == Kind.SETTINGS:
+            self.on_settings()
         else:
             raise WireError(f"frame kind {frame.kind}")
 

@@ -8,6 +8,7 @@ process is left. This file says when it lives and ends; the rooms beside it do t
     crew       worker processes
     timetable  crons
     requests   what a running task asks for
+    info       what is told of all this to those who ask
     storethread, output, lock, loop
 """
 
@@ -17,17 +18,19 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from .. import __version__
-from ..errors import AutocronError
-from ..jobs import MAX_ATTEMPTS, interrupted, now
-from ..settings import DEFAULT_WORKERS
+from ..errors import AutocronError, StoreError
+from ..jobs import MAX_ATTEMPTS, RESULT_TTL, SECOND, Job, interrupted, now
+from ..settings import DEFAULT_WORKERS, StoreSettings
 from ..store import Store
 from ..store.sqlite import SqliteStore
 from .crew import Crew
 from .dispatch import Dispatcher
+from .info import Info
 from .links import Links
 from .lock import Lock
 from .loop import Loop, Timer
@@ -70,6 +73,7 @@ class Monitor:
         self._timetable = Timetable(self.loop, self._thread, self._dispatch.wake, self._printer.say)
         self._links = Links(self.loop, path + ".sock", self._printer)
         self._requests = Requests(self._thread, self._dispatch, self._links.poke)
+        self._info = Info(self._epoch, self._links, self._crew, self._dispatch, self._timetable, self._thread)
         self._connect()
         self._draining = False
         self._closing = False
@@ -77,6 +81,7 @@ class Monitor:
         self._again: float | None = 0.0  # seconds after which those may start another, None for never
         self._linger: Timer | None = None
         self._deadline: Timer | None = None
+        self._set(store.settings())
 
     def _connect(self) -> None:
         """Which room tells which."""
@@ -86,7 +91,12 @@ class Monitor:
         links.on_cancel = self._cancel
         links.on_modules = crew.add_modules
         links.on_count = self._count
-        dispatch.on_news = links.poke
+        links.on_info = lambda: self._info.tell(
+            self._ended_by or ("no app process" if self._draining else None)
+        )
+        links.on_end = lambda: self._end("the pool was told to stop", again=None)
+        links.on_settings = lambda: self._thread.ask(lambda store: store.settings(), self._set)
+        dispatch.on_news = self._news
         dispatch.on_unknown = self._unknown.seen
         dispatch.on_idle = self._check_end
         crew.on_ready = self._worker_ready
@@ -154,6 +164,18 @@ class Monitor:
         self._dispatch.learn(head["tasks"])
         self._timetable.learn(head["crons"])
         self._unknown.learn(head)
+
+    def _news(self, jobs: Iterable[Job]) -> None:
+        self._info.count(jobs)
+        self._links.poke(jobs)
+
+    def _set(self, settings: dict[str, str]) -> None:
+        """What the user has set for this store."""
+        workers, ttl, locked = StoreSettings.read(settings)
+        self._crew.fix_size(workers)
+        self._dispatch.result_ttl = RESULT_TTL if ttl is None else ttl * SECOND
+        if locked:
+            self._end("the store was locked", again=None)
 
     def _cancel(self, job_id: str) -> None:
         self._dispatch.cancel(job_id, "cancelled while it ran")
@@ -247,6 +269,8 @@ def main(arguments: list[str]) -> None:
         lock.end_earlier_workers()
         store = SqliteStore(path, durability=options["durability"])
         store.open()
+        if StoreSettings.read(store.settings()).autocron_lock:
+            raise StoreError(f"{path} is locked. Unlock it: autocron {path} --set-autocron-lock off")
         monitor = Monitor(path, lock, store)
         monitor.begin()
     except (AutocronError, OSError, RuntimeError) as error:  # the last: no thread is to be had

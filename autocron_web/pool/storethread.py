@@ -45,7 +45,7 @@ class StoreThread:
         self._inbox: queue.SimpleQueue[tuple[Operation, Reply | None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._unheeded = False  # somebody has written, and that has not been looked into yet
-        self._told = ""  # the last trouble that was told of
+        self._told = ""  # the trouble that was told of, until it is over
         self._thread = threading.Thread(target=self._run_or_tell, name="store", daemon=True)
 
     def start(self) -> None:
@@ -54,6 +54,11 @@ class StoreThread:
     def ask(self, operation: Callable[[Store], T], reply: Callable[[T], None] | None = None) -> None:
         """Run `operation(store)` in the thread's next transaction, then `reply(its result)` in the loop."""
         self._inbox.put((operation, reply))
+
+    @property
+    def trouble(self) -> str:
+        """Why the store cannot be used at present, or an empty text."""
+        return self._told
 
     def close(self, timeout: float) -> bool:
         """Finish what was asked and close the store; False if that took longer than `timeout` seconds."""

@@ -24,6 +24,7 @@ class Entry:
         self.cron = cron
         self.options = options
         self.last_slot = last_slot
+        self.following: int | None = None  # the slot that is waited for
         self.timer: Timer | None = None
 
 
@@ -52,6 +53,11 @@ class Timetable:
         self._entries = {}
         for row in rows:
             self._see(row)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The crons that run here."""
+        return list(self._entries.values())
 
     def _see(self, row: list[Any]) -> None:
         name, canonical, zone, options = row[:4]
@@ -84,7 +90,8 @@ class Timetable:
         )
         if due.slot is not None:
             self._take(entry, _micro(due.slot))
-        pause = (_micro(due.following) - moment) / SECOND
+        entry.following = _micro(due.following)
+        pause = (entry.following - moment) / SECOND
         entry.timer = self._loop.after(min(max(pause, 0.001), LONGEST_SLEEP), lambda: self._look(entry))
 
     def _take(self, entry: Entry, slot: int) -> None:

@@ -37,6 +37,11 @@ class Kind:
     STOP = 10  # app → monitor: I leave, and wait for the end if I was the last one
     BYE = 11  # monitor → app: I end now; whether and when to start another
 
+    # From anybody who may use the store, without a hello: who asks is no app process.
+    INFO = 12  # → monitor: what about the pool? The answer has the same kind
+    END = 13  # → monitor: end the pool for all, until the next `start()`
+    SETTINGS = 14  # → monitor: settings in the store have changed
+
     LOAD = 20  # monitor → worker: load the app
     READY = 21  # worker → monitor: loaded (its tasks and crons), or why not
     RUN = 22  # monitor → worker: run this job

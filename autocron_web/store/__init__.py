@@ -16,6 +16,16 @@ class Recovery(NamedTuple):
     failed: int
 
 
+class CronRow(NamedTuple):
+    """What the store knows of a cron. Times in microseconds."""
+
+    name: str
+    schedule: str  # as `schedule_of` reads it
+    zone: str
+    created: int  # when it was first seen
+    last_slot: int  # the slot that was taken last; when it was first seen, if none was
+
+
 class Store(Protocol):
     """One store, as one process sees it. All methods may be called from any thread.
 
@@ -87,6 +97,22 @@ class Store(Protocol):
         """Make a waiting job `cancelled`, to be kept `ERROR_TTL`. Whether it was waiting."""
         ...
 
+    def retry(self, job_id: str, now: int) -> bool:
+        """Let a job in `error` or `cancelled` begin anew: due now, `attempt`, `crashes` and failures at 0.
+
+        What it left behind (error, output, result, reason, progress) is forgotten. False, and nothing
+        changed, if it is in another state, or if an unfinished job has its `unique_key`.
+        """
+        ...
+
+    def unknown_tasks(self) -> dict[str, int]:
+        """The tasks that no worker knew, and how many jobs wait for each."""
+        ...
+
+    def size(self) -> int:
+        """What the store takes on its disk, in bytes, without what is only for a while (a WAL)."""
+        ...
+
     # -- the monitor's side -----------------------------------------------------------------
 
     def batch(self) -> AbstractContextManager[None]:
@@ -141,7 +167,10 @@ class Store(Protocol):
         ...
 
     def next_due(self, now: int) -> int | None:
-        """The earliest `due` of the waiting jobs that can be claimed and have not expired, or None."""
+        """The earliest `due` of the waiting jobs that can be claimed and have not expired, or None.
+
+        The cost does not grow with the number of jobs.
+        """
         ...
 
     def revive(self, tasks: Sequence[str]) -> int:
@@ -166,6 +195,10 @@ class Store(Protocol):
 
         False, and nothing stored, if `last_slot` is there already or later: somebody else took it.
         """
+        ...
+
+    def crons(self) -> list[CronRow]:
+        """All crons that were ever seen, by name; also those that are gone from the code."""
         ...
 
     # -- settings -------------------------------------------------------------------------------

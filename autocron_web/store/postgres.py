@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..errors import StoreBusy, StoreError, WrongApplication
-from ..jobs import ERROR_TTL, Job
-from . import Recovery
+from ..jobs import ERROR_TTL, Job, begun_anew
+from . import CronRow, Recovery
 from . import postgres_sql as sql
 from .migrations import missing_steps
 from .rows import job_of, meta_text, row_of, settled_row
@@ -113,6 +113,19 @@ class PostgresStore:
     def cancel(self, job_id: str, now: int, reason: str) -> bool:
         return self._write(sql.CANCEL, (reason, now, now + ERROR_TTL, job_id)) == 1
 
+    def retry(self, job_id: str, now: int) -> bool:
+        job = self.get(job_id)
+        if job is None:
+            return False
+        values: dict[str, Any] = {"id": job_id, "now": now, "meta": meta_text(begun_anew(job).meta)}
+        return self._write(sql.RETRY, values) == 1
+
+    def unknown_tasks(self) -> dict[str, int]:
+        return dict(self._read(sql.UNKNOWN_TASKS))
+
+    def size(self) -> int:
+        return int(self._read(sql.SIZE)[0][0])
+
     # -- the monitor's side -----------------------------------------------------------------
 
     def batch(self) -> AbstractContextManager[None]:
@@ -188,6 +201,9 @@ class PostgresStore:
                 _insert(connection, [job])
         return taken
 
+    def crons(self) -> list[CronRow]:
+        return [CronRow(*row) for row in self._read(sql.CRONS)]
+
     # -- settings -------------------------------------------------------------------------------
 
     def setting(self, key: str) -> str | None:
@@ -261,7 +277,7 @@ class PostgresStore:
         with self._transaction() as connection:
             return _run(connection, query, values).fetchall()
 
-    def _write(self, statement: str, values: Sequence[Any]) -> int:
+    def _write(self, statement: str, values: Values) -> int:
         with self._transaction() as connection:
             return _run(connection, statement, values).rowcount
 

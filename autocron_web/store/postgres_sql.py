@@ -103,6 +103,18 @@ COUNTS = "SELECT state, count(*) FROM autocron_job GROUP BY state"
 CANCEL = """
     UPDATE autocron_job SET state = 'cancelled', reason = %s, finished = %s, expires = %s
     WHERE id = %s AND state = 'waiting'"""
+RETRY = """
+    UPDATE autocron_job
+    SET state = 'waiting', reason = NULL, due = %(now)s, started = NULL, finished = NULL, attempt = 0,
+        crashes = 0, expires = NULL, result = NULL, error_type = NULL, error = NULL, output = NULL,
+        meta = %(meta)s
+    WHERE id = %(id)s AND state IN ('error', 'cancelled') AND NOT EXISTS (
+        SELECT 1 FROM autocron_job AS other
+        WHERE other.unique_key = autocron_job.unique_key AND other.state IN ('waiting', 'running'))"""
+UNKNOWN_TASKS = f"SELECT task, count(*) FROM autocron_job WHERE {UNKNOWN} GROUP BY task"
+SIZE = """
+    SELECT sum(pg_total_relation_size(name::regclass))::bigint
+    FROM unnest(ARRAY['autocron_job', 'autocron_cron', 'autocron_meta', 'autocron_setting']) AS name"""
 # A parameter that may be NULL needs its type said.
 _PAGE = f"""
     SELECT {COLUMNS} FROM autocron_job
@@ -188,6 +200,7 @@ SEE_CRON = """
     ON CONFLICT (name) DO UPDATE
     SET schedule = excluded.schedule, zone = excluded.zone, last_slot = excluded.last_slot
     WHERE autocron_cron.schedule <> excluded.schedule OR autocron_cron.zone <> excluded.zone"""
+CRONS = "SELECT name, schedule, zone, created, last_slot FROM autocron_cron ORDER BY name"
 LAST_SLOT = "SELECT last_slot FROM autocron_cron WHERE name = %s"
 TAKE_SLOT = "UPDATE autocron_cron SET last_slot = %(slot)s WHERE name = %(name)s AND last_slot < %(slot)s"
 

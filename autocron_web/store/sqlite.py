@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 from ..errors import WrongApplication
-from ..jobs import ERROR_TTL, Job
-from . import Recovery
+from ..jobs import ERROR_TTL, Job, begun_anew
+from . import CronRow, Recovery
 from . import sqlite_sql as sql
 from .rows import job_of, meta_text, row_of, settled_row
 from .sqlite_file import Own, SqliteFile
@@ -23,7 +23,8 @@ class SqliteStore:
     `durability` is what holds after a power loss: with "full" (synchronous=FULL) every call that
     returned, with "normal" (synchronous=NORMAL) perhaps not those of the last seconds; a crash of
     processes loses nothing with either. `busy_timeout` is how many seconds a call waits for somebody
-    who holds the file before it raises `StoreBusy`.
+    who holds the file before it raises `StoreBusy`. With `must_exist`, for those who only look, nothing is
+    made: where there is no such database each call raises `StoreError`.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class SqliteStore:
         *,
         durability: Literal["full", "normal"] = "full",
         busy_timeout: float = 5.0,
+        must_exist: bool = False,
     ) -> None:
         self.name = os.path.abspath(path)
-        self._file = SqliteFile(self.name, durability, busy_timeout)
+        self._file = SqliteFile(self.name, durability, busy_timeout, must_exist)
 
     def __repr__(self) -> str:
         return f"SqliteStore({self.name!r})"
@@ -141,6 +143,19 @@ class SqliteStore:
     def cancel(self, job_id: str, now: int, reason: str) -> bool:
         return self._write(sql.CANCEL, (reason, now, now + ERROR_TTL, job_id)) == 1
 
+    def retry(self, job_id: str, now: int) -> bool:
+        job = self.get(job_id)
+        if job is None:
+            return False
+        values: dict[str, Any] = {"id": job_id, "now": now, "meta": meta_text(begun_anew(job).meta)}
+        return self._write(sql.RETRY, values) == 1
+
+    def unknown_tasks(self) -> dict[str, int]:
+        return dict(self._file.read(sql.UNKNOWN_TASKS))
+
+    def size(self) -> int:
+        return int(self._file.read(sql.SIZE)[0][0])
+
     # -- the monitor's side -----------------------------------------------------------------
 
     def batch(self) -> AbstractContextManager[None]:
@@ -216,6 +231,9 @@ class SqliteStore:
                 _insert(connection, [job])
         return taken
 
+    def crons(self) -> list[CronRow]:
+        return [CronRow(*row) for row in self._file.read(sql.CRONS)]
+
     # -- settings -------------------------------------------------------------------------------
 
     def setting(self, key: str) -> str | None:
@@ -233,7 +251,7 @@ class SqliteStore:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _write(self, statement: str, values: Sequence[Any]) -> int:
+    def _write(self, statement: str, values: Sequence[Any] | dict[str, Any]) -> int:
         with self._file.transaction() as connection:
             return connection.execute(statement, values).rowcount
 

@@ -16,7 +16,15 @@ from ..errors import StoreError, StoreGone
 from . import sqlite_sql as sql
 from .descriptors import Descriptors, are_intact, of_database, set_aside
 from .sqlite_errors import RECONNECT, code_of, explain, is_busy
-from .sqlite_open import connect, make_file, prepare, refuse_environment, roll_back
+from .sqlite_open import (
+    connect,
+    make_file,
+    prepare,
+    refuse_environment,
+    require_file,
+    require_tables,
+    roll_back,
+)
 
 
 class Own:
@@ -72,8 +80,9 @@ class SqliteFile:
     Every method may be called from any thread; errors of SQLite come out as `StoreError`.
     """
 
-    def __init__(self, path: str, durability: str, busy_timeout: float) -> None:
+    def __init__(self, path: str, durability: str, busy_timeout: float, must_exist: bool) -> None:
         self.path = path
+        self._must_exist = must_exist
         self._synchronous = sql.SYNCHRONOUS[durability]
         self._busy_timeout = busy_timeout
         self._owned: dict[int, Own] = {}  # by pid
@@ -277,10 +286,14 @@ class SqliteFile:
 
     def _open_writer(self) -> sqlite3.Connection:
         refuse_environment(self.path)
-        if self._identity is None:
+        if self._must_exist:
+            require_file(self.path)
+        elif self._identity is None:
             make_file(self.path)
         connection = self._connect()
         try:
+            if self._must_exist:
+                require_tables(connection, self.path)
             prepare(connection, self.path, self._synchronous, self._busy_timeout)
             connection.execute(sql.NO_BUSY_HANDLER)
             if self._identity is None:

@@ -78,6 +78,19 @@ def make_file(path: str) -> None:
         ) from error
 
 
+def require_file(path: str) -> None:
+    """Raise `StoreError` where there is no file: SQLite would say only that it cannot open it."""
+    if not os.path.isfile(path):
+        raise StoreError(f"There is no database {path}. Correct its name, or start the application once.")
+
+
+def require_tables(connection: sqlite3.Connection, path: str) -> None:
+    """Raise `StoreError` for a file without tables of autocron-web: an empty one, or another one."""
+    _refuse_other_files(connection, path)
+    if _schema(connection) == 0:
+        raise StoreError(f"{path} is no database of autocron-web. Correct its name.")
+
+
 def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
     """A connection to a file that is there; SQLite is not to make one, which everyone could read."""
     # The three characters are those that https://sqlite.org/uri.html wants escaped in a path.

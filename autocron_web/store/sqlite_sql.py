@@ -132,6 +132,20 @@ CANCEL = """
     UPDATE autocron_job SET state = 'cancelled', reason = ?, finished = ?, expires = ?
     WHERE id = ? AND state = 'waiting'"""
 
+# Begins anew. Not where an unfinished job has its key: there may be one of each.
+RETRY = """
+    UPDATE autocron_job
+    SET state = 'waiting', reason = NULL, due = :now, started = NULL, finished = NULL,
+        attempt = 0, crashes = 0, expires = NULL, result = NULL, error_type = NULL, error = NULL,
+        output = NULL, meta = :meta
+    WHERE id = :id AND state IN ('error', 'cancelled') AND NOT EXISTS (
+        SELECT 1 FROM autocron_job AS other
+        WHERE other.unique_key = autocron_job.unique_key AND other.state IN ('waiting', 'running'))"""
+# For the status: what waits for newer code.
+UNKNOWN_TASKS = f"""
+    SELECT task, count(*) FROM autocron_job INDEXED BY autocron_job_unknown WHERE {UNKNOWN} GROUP BY task"""
+# For the status: pages that are free again count too.
+SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 
 # A page of jobs, newest first. The state has a statement of its own so that its index is read backwards.
 _PAGE = f"""
@@ -224,6 +238,8 @@ SEE_CRON = """
     WHERE schedule <> excluded.schedule OR zone <> excluded.zone"""
 # Where the next slot is looked for from.
 LAST_SLOT = "SELECT last_slot FROM autocron_cron WHERE name = ?"
+# For the status: what has run, and when.
+CRONS = "SELECT name, schedule, zone, created, last_slot FROM autocron_cron ORDER BY name"
 # Whoever moves it forward has the slot: the row decides, not who is alive.
 TAKE_SLOT = "UPDATE autocron_cron SET last_slot = :slot WHERE name = :name AND last_slot < :slot"
 

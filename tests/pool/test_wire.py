@@ -293,6 +293,8 @@ def test_no_byte_on_its_socket_ends_the_monitor(app: App, home: Path) -> None:
         encode(Frame(Kind.WATCH, 0, {"id": "no such job"})),
         encode(Frame(Kind.LEAVE)),
         encode(Frame(Kind.STOP)),
+        encode(Frame(Kind.SETTINGS, 0, {"max_workers": []})),
+        encode(Frame(Kind.INFO, 0, {"what": None})) * 100,
         encode(Frame(Kind.WAKE, 0, {"due": 0}))[:-1],
         b"",
     ):

@@ -12,7 +12,7 @@ from places import NOW, Child, Place, PostgresPlace, SqlitePlace, at_once, job, 
 
 from autocron_web.errors import StoreError, WrongApplication
 from autocron_web.jobs import SECOND, UNKNOWN_TASK, Job
-from autocron_web.store import Recovery, Store
+from autocron_web.store import CronRow, Recovery, Store
 
 OWNER = "machine"
 
@@ -249,6 +249,47 @@ def test_only_a_waiting_job_can_be_cancelled(store: Store, epoch: int) -> None:
     assert [each.id for each in store.claim(OWNER, epoch, 9, NOW + 2 * SECOND)] == [again.id]
 
 
+@pytest.mark.parametrize("state", ["error", "cancelled"])
+def test_a_job_that_has_failed_or_was_cancelled_begins_anew(store: Store, epoch: int, state: str) -> None:
+    failed = job(
+        due=NOW - 9, state=state, reason="failed", started=NOW - 5, finished=NOW - 3, attempt=4, crashes=3,
+        expires=NOW - 1, codec="json", payload=b"p", result=b"r", error_type="E", error="e", output="o",
+        meta={"retries": 3, "failures": 3, "progress": [1, 2, None]}, priority=2, queue="mail",
+    )  # fmt: skip
+    store.enqueue([failed])
+    assert store.retry(failed.id, NOW)
+    waiting = job(
+        id=failed.id, due=NOW, created=failed.created, payload=b"p", meta={"retries": 3}, priority=2,
+        queue="mail",
+    )  # fmt: skip
+    assert stored(store, failed)._replace(seq=None) == waiting
+    assert not store.retry(failed.id, NOW)
+    [claimed] = store.claim(OWNER, epoch, 1, NOW)
+    assert (claimed.id, claimed.attempt) == (failed.id, 1)
+    assert not store.retry(failed.id, NOW)
+    store.settle([claimed._replace(state="done")], epoch)
+    assert not store.retry(failed.id, NOW)
+    assert not store.retry("no such job", NOW)
+
+
+def test_a_job_does_not_begin_anew_beside_one_with_its_key(store: Store) -> None:
+    failed, next_one = job(state="error", unique_key="key"), job(unique_key="key")
+    store.enqueue([failed])
+    store.enqueue([next_one])
+    assert not store.retry(failed.id, NOW)
+    assert stored(store, failed).state == "error"
+    store.cancel(next_one.id, NOW, "not wanted")
+    assert store.retry(failed.id, NOW)
+
+
+def test_the_size_grows_with_what_is_stored(store: Store) -> None:
+    store.open()
+    before = store.size()
+    assert before > 0
+    store.enqueue([job(payload=os.urandom(500_000))])
+    assert store.size() > before + 400_000
+
+
 # -- claims -----------------------------------------------------------------------------------------
 
 
@@ -461,7 +502,9 @@ def test_next_due_is_the_earliest_of_what_can_be_claimed(store: Store, epoch: in
 def test_an_unknown_job_waits_until_its_task_is_known(store: Store, epoch: int) -> None:
     jobs = [job(task=f"shop.{name}", reason=UNKNOWN_TASK) for name in ("a", "a", "b", "c")]
     store.enqueue([*jobs, job(task="shop.a", reason="retry", due=NOW + 1)])
+    assert store.unknown_tasks() == {"shop.a": 2, "shop.b": 1, "shop.c": 1}
     assert store.revive(["shop.a", "shop.c", "shop.d"]) == 3
+    assert store.unknown_tasks() == {"shop.b": 1}
     assert store.revive([]) == 0
     claimed = store.claim(OWNER, epoch, 9, NOW)
     assert [(each.task, each.reason) for each in claimed] == [("shop.a", None)] * 2 + [("shop.c", None)]
@@ -586,6 +629,17 @@ def test_a_cron_begins_when_it_is_first_seen(store: Store, other: Store) -> None
     assert other.see_cron("digest", "0 2 * * *", "UTC", NOW + 50) == NOW
     assert store.take_slot("digest", NOW + 10, None)
     assert other.see_cron("digest", "0 2 * * *", "UTC", NOW + 60) == NOW + 10
+
+
+def test_all_crons_are_listed_by_name(store: Store, other: Store) -> None:
+    assert store.crons() == []
+    store.see_cron("report", "every 5", "UTC", NOW + 1)
+    store.see_cron("digest", "0 2 * * *", "Europe/Berlin", NOW)
+    store.take_slot("digest", NOW + 10, None)
+    assert other.crons() == [
+        CronRow("digest", "0 2 * * *", "Europe/Berlin", NOW, NOW + 10),
+        CronRow("report", "every 5", "UTC", NOW + 1, NOW + 1),
+    ]
 
 
 @pytest.mark.parametrize("changed", [("0 3 * * *", "UTC"), ("0 2 * * *", "Europe/Berlin")])

@@ -655,6 +655,38 @@ def test_a_step_that_fails_leaves_the_schema_as_it_was(path: Path, monkeypatch: 
         assert connection.execute("SELECT * FROM sqlite_master WHERE name = 'autocron_new'").fetchall() == []
 
 
+# -- those who only look --------------------------------------------------------------------------------
+
+
+def looked_at(path: Path) -> SqliteStore:
+    return SqliteStore(path, must_exist=True)
+
+
+def test_looking_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"There is no database .*app\.db"):
+        looked_at(tmp_path / "app.db").counts()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all, but rather long" * 100])
+def test_looking_leaves_another_file_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "app.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"app\.db"):
+        looked_at(path).counts()
+    assert path.read_bytes() == content
+
+
+def test_looking_makes_no_tables_in_the_database_of_somebody_else(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE customer (name)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"app\.db is no database of autocron-web"):
+        looked_at(path).counts()
+    assert path.read_bytes() == before
+
+
 # -- cost ---------------------------------------------------------------------------------------------
 
 
@@ -691,6 +723,9 @@ def test_a_claim_costs_the_same_however_many_jobs_wait(store: SqliteStore) -> No
             work(store, lambda: store.next_due(NOW)),
             work(store, lambda: store.purge(NOW)),
             work(store, lambda: store.revive(["shop.send_mail"])),
+            work(store, lambda: store.unknown_tasks()),
+            work(store, lambda: store.crons()),
+            work(store, lambda: store.size()),
             work(store, lambda: store.jobs(limit=10)),
             work(store, lambda: store.jobs(state="running", limit=5)),
         ]
