@@ -1,15 +1,14 @@
-"""The status of a pool for HTTP: what adapters and middlewares mount, whatever their framework.
+"""The status of a pool for HTTP: what `front` and whoever else mounts it, whatever the framework.
 
     answer(source, level, max_age=60)   GET /autocron/status    pass and warn are 200, fail is 503
     ready_answer(source)                GET /autocron/ready     503 only if this process cannot store a job
     metrics_answer(source, max_age=60)  GET /autocron/metrics   for Prometheus; with the rights of "full"
 
 `source` is the app's engine (`autocron_web.engine.engine`), or the absolute path of a database. Each returns
-an `Answer(status, headers, body)`: a number, a list of pairs of str, bytes. None of them raises, and none
-takes longer than a second; an event loop calls them in a thread: `asyncio.to_thread(answer, engine)`.
+the HTTP status, the content type and the body. None of them raises, and none takes longer than a second; an
+event loop calls them in a thread: `await asyncio.to_thread(answer, engine)`.
 
-`level` is what the one who asks may know. Whoever mounts this decides it, from the framework's own rights, or
-from a token by `bearer(authorization_header, token)`:
+`level` is what the one who asks may know; whoever mounts this decides it:
 
     "none"    the status word alone
     "full"    monitor, workers and what they run, numbers of jobs, ages, crons, errors by their types
@@ -21,11 +20,10 @@ docs/status.schema.json, and docs/status.md says what each reason means.
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import __version__
 from ..jobs import Job, now
@@ -40,17 +38,12 @@ if TYPE_CHECKING:
 
 Level = Literal["none", "full", "detail"]
 LOCKED = 5.0  # seconds that somebody may hold the store: then calls raise `StoreBusy`
-LEAST_TOKEN = 32  # characters
 
 _DEPTHS = {"none": VERDICT, "full": FULL, "detail": DETAIL}
 
 
-class Answer(NamedTuple):
-    """What to send: the HTTP status, the headers, the body."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+#: An HTTP status, a content type, a body.
+Answer = tuple[int, str, bytes]
 
 
 def answer(
@@ -75,22 +68,7 @@ def metrics_answer(source: Engine | str | os.PathLike[str], *, max_age: float = 
     from .metrics import text
 
     body = text(document(source, "full", max_age=max_age))
-    return Answer(200, _headers("text/plain; version=0.0.4; charset=utf-8"), body.encode())
-
-
-def bearer(authorization: str | None, token: str | None) -> bool:
-    """Whether a header `Authorization: Bearer …` has the token. False where none is set.
-
-    Compared in constant time, as bytes. A token of less than 32 characters lets nobody in.
-    """
-    if not token or len(token) < LEAST_TOKEN or not authorization:
-        return False
-    scheme, _, given = authorization.strip().partition(" ")
-    if scheme.lower() != "bearer":
-        return False
-    return hmac.compare_digest(
-        given.strip().encode("utf-8", "surrogateescape"), token.encode("utf-8", "surrogateescape")
-    )
+    return 200, "text/plain; version=0.0.4; charset=utf-8", body.encode()
 
 
 def ready(source: Engine | str | os.PathLike[str]) -> dict[str, Any]:
@@ -281,12 +259,4 @@ def _iso(microseconds: int) -> str:
 
 
 def _answer(status: int, found: dict[str, Any]) -> Answer:
-    return Answer(status, _headers("application/health+json"), (json.dumps(found) + "\n").encode())
-
-
-def _headers(content_type: str) -> list[tuple[str, str]]:
-    return [
-        ("Content-Type", content_type),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
+    return status, "application/health+json", (json.dumps(found) + "\n").encode()
