@@ -56,6 +56,14 @@ class Result(Generic[R]):
         """The call has been stored now, by its transaction's commit: `client` knows the job."""
         self._job, self._client = job, client
 
+    if not TYPE_CHECKING:  # for a checker each name that is not here is a mistake
+
+        def __getattr__(self, name):
+            instead = _OLD_NAMES.get(name)
+            if instead is None:
+                raise AttributeError(f"a Result has no attribute {name!r}", name=name, obj=self)
+            raise AttributeError(f"a Result has no {name!r} since autocron 1.x: {instead}")
+
     def _read(self) -> Job:
         """The job as it is now; the last state that was seen if it has been deleted since."""
         if self._job.state not in FINISHED:
@@ -67,6 +75,11 @@ class Result(Generic[R]):
     @property
     def id(self) -> str:
         """The job's id: a UUIDv7 as text."""
+        return self._job.id
+
+    @property
+    def uuid(self) -> str:
+        """The same as `id`, under its name in autocron 1.x."""
         return self._job.id
 
     @property
@@ -150,6 +163,11 @@ class Result(Generic[R]):
         job = self._read()
         return _value(job) if job.state == "done" else None
 
+    @property
+    def function_result(self) -> R | None:
+        """The same as `result`, under its other name in autocron 1.x."""
+        return self.result
+
     def get(self, timeout: float | None = None) -> R:
         """Wait until the job has finished and return what the function returned.
 
@@ -183,6 +201,19 @@ class Result(Generic[R]):
         if job.state == "cancelled":
             raise JobCancelled(f"{job.task} was cancelled: {job.reason}")
         raise ResultTimeout(f"{job.task} is still {job.state} after {timeout} s (job {job.id})")
+
+
+#: What else a Result of autocron 1.x has, and what does that now.
+_OLD_NAMES = {
+    "function_name": "`task` is the task's whole name, such as 'shop.send_mail'",
+    "function_module": "`task` is the task's whole name, such as 'shop.send_mail'",
+    "function_arguments": "a Result does not show the arguments; keep them beside it if they are needed",
+    "args": "a Result does not show the arguments; keep them beside it if they are needed",
+    "kwargs": "a Result does not show the arguments; keep them beside it if they are needed",
+    "func": "call the task itself again, or its function by `.call()`",
+    "ttl": "`finished` is when the job ended, and delay(result_ttl=) how many seconds it is kept then",
+    "rowid": "`id` is the job's id",
+}
 
 
 def _value(job: Job) -> Any:
