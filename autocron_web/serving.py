@@ -89,6 +89,11 @@ def is_django_command(process: Process) -> bool:
     return _django_command(process) is not None
 
 
+def is_django_test(process: Process) -> bool:
+    """Whether `manage.py test` runs the project's tests."""
+    return _django_command(process) == "test"
+
+
 def _django_command(process: Process) -> str | None:
     """The command that Django's command line is executing, whatever `manage.py` is called; else None."""
     return process.command if _DJANGO_UTILITY in process.callers else None

@@ -30,6 +30,10 @@ class AutocronConfig(AppConfig):
         autodiscover_modules("tasks")
         surroundings.install()
         process = serving.this_process()
+        if serving.is_django_test(process):
+            from ..testing import run_inline
+
+            run_inline()
         try:
             start(serving.why_not(process))
         except ConfigError as error:

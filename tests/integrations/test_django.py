@@ -254,3 +254,34 @@ def test_a_project_with_a_name_like_many_is_asked_for_its_database(project: Proj
     said = project.manage("check", fails=True)
     assert "is called 'config', as many are: name its database with AUTOCRON['DATABASE']" in said
     project.manage("check", SHOP_SETTINGS='{"DATABASE": "shop.db"}')
+
+
+# -- the project's own tests ------------------------------------------------------------------------------
+
+
+TESTS = """
+from django.test import TestCase
+from autocron_web.testing import recording
+from orders.models import Order
+from orders.tasks import context, count
+
+class OrderTest(TestCase):
+    def test_calls_run_at_once_with_the_data_of_the_test(self):
+        order = Order.objects.create(word="a")
+        self.assertEqual(count(order.pk).get()[0], 1)
+
+    def test_recorded_calls(self):
+        autocron = self.enterContext(recording())
+        context("b")
+        self.assertEqual([call.args for call in autocron.enqueued(context)], [("b",)])
+        self.assertEqual(Order.objects.count(), 0)
+        autocron.drain()
+        self.assertEqual(Order.objects.get().word, "b")
+"""
+
+
+def test_the_tests_of_the_project_run_calls_at_once_or_record_them(project: Project, home: Path) -> None:
+    project.write("orders/tests.py", TESTS)
+    assert "Ran 2 tests" in project.manage("test")
+    assert list(home.iterdir()) == []
+    assert pool_processes() == {}
