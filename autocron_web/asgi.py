@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
@@ -20,12 +20,10 @@ from .origin import app_origin
 from .settings import Settings, importable
 from .web.adapters import database_of, refuse_a_second, start
 from .web.front import Front
+from .web.lifespan import App, Message, Receive, Scope, Send, keep_state, lifespan_state
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+__all__ = ["AutocronMiddleware", "lifespan", "lifespan_state"]
+
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
@@ -36,6 +34,7 @@ class AutocronMiddleware:
 
     app: the ASGI app. auth: called with the scope of a request for the status, may be a coroutine function;
         whether the visitor may see more than a word of it.
+    state: whether each worker runs the app's lifespan too, so that tasks have its `lifespan_state()`.
     settings: `database` (`<module of the app>.db`), `workers` (2), `status` (False), `url_prefix`
         (`/autocron`), `token` (None), `autostart` (True).
 
@@ -46,18 +45,22 @@ class AutocronMiddleware:
         app = Starlette(middleware=[Middleware(AutocronMiddleware, database="shop.db")])
     """
 
-    def __init__(self, app: App, *, auth: Callable[[Any], Any] | None = None, **settings: Any) -> None:
+    def __init__(
+        self, app: App, *, auth: Callable[[Any], Any] | None = None, state: bool = False, **settings: Any
+    ) -> None:
         self.app = app
         self._auth = auth
         self._trouble: ConfigError | None = None
+        origin = app_origin()
         try:
             refuse_a_second(app, AutocronMiddleware)
-            self._membership = _Membership(Settings.of(settings))
+            self._membership = _Membership(Settings.of(settings), origin, state)
         except ConfigError as error:
-            if not _in_event_loop():
+            if origin is not None:
                 raise
-            self._trouble = error  # raised now, it would look as if the app had no lifespan
-            self._membership = _Membership(Settings(autostart=False))
+            # A framework makes it for the first lifespan: raised there, it would look as if there was none.
+            self._trouble = error
+            self._membership = _Membership(Settings(autostart=False), origin, state)
         self._front = Front(self._membership.words)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,6 +87,8 @@ class AutocronMiddleware:
         except AutocronError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        if "state" in scope:
+            keep_state(scope["state"])
         asked = False
 
         async def receive_again() -> Message:
@@ -124,11 +129,11 @@ class AutocronMiddleware:
         return scope
 
 
-def lifespan(own: Lifespan | None = None, **settings: Any) -> Lifespan:
+def lifespan(own: Lifespan | None = None, *, state: bool = False, **settings: Any) -> Lifespan:
     """A lifespan for Starlette, FastAPI and Litestar that starts the pool around the app's own.
 
     own: the app's own lifespan, if it has one.
-    settings: as those of `AutocronMiddleware`, but for the status, which needs that.
+    state, settings: as those of `AutocronMiddleware`, but for the status, which needs that.
 
     Raises `ConfigError` for a setting that cannot be.
 
@@ -138,14 +143,16 @@ def lifespan(own: Lifespan | None = None, **settings: Any) -> Lifespan:
     words = Settings.of(settings)
     if words.status:
         raise ConfigError("status is True: a lifespan answers no requests, use AutocronMiddleware instead")
-    membership = _Membership(words)
+    membership = _Membership(words, app_origin(), state)
 
     @asynccontextmanager
     async def combined(app: Any) -> AsyncIterator[Any]:
         await membership.start(app)
         try:
-            async with own(app) if own is not None else nullcontext() as state:
-                yield state
+            async with own(app) if own is not None else nullcontext() as yielded:
+                if not engine.in_worker:
+                    keep_state(yielded or {})
+                yield yielded
         finally:
             membership.leave()
 
@@ -155,12 +162,12 @@ def lifespan(own: Lifespan | None = None, **settings: Any) -> Lifespan:
 class _Membership:
     """Whether this process has joined the pool. Starting takes a moment, so a thread does it."""
 
-    def __init__(self, words: Settings) -> None:
+    def __init__(self, words: Settings, origin: dict[str, Any] | None, state: bool) -> None:
         self.words = words
-        # In a running event loop the stack begins at the server, not at what has made the app.
-        self._origin = None if _in_event_loop() else app_origin()
-        if self._origin is not None and words.autostart:
-            database_of(words, self._origin)  # refused now, not when the server starts
+        self._origin = origin
+        self._wants_state = state
+        if origin is not None and words.autostart:
+            database_of(words, origin)  # refused now, not when the server starts
         self._lock = threading.Lock()
         self._joined = False
 
@@ -172,8 +179,22 @@ class _Membership:
     def _start(self, app: object) -> None:
         with self._lock:
             if not self._joined:
-                start(self.words, self._origin or _module_of(app))
+                start(self.words, self._loader(app))
                 self._joined = True
+
+    def _loader(self, app: object) -> dict[str, Any] | None:
+        """How a worker makes the app; also how it finds it, if it is to run its lifespan."""
+        if not self._wants_state:
+            return self._origin or _place_of(app)[0]
+        origin, name = _place_of(app)
+        if origin is None and self._origin is not None and "factory" in self._origin:
+            origin, name = self._origin, ""
+        if origin is None:
+            raise ConfigError(
+                "state is True, and no worker could find the app: make it a global name of a module,"
+                " or the result of a function that the server calls"
+            )
+        return {**origin, "asgi": name}
 
     def leave(self) -> None:
         """Leave at once."""
@@ -182,23 +203,16 @@ class _Membership:
         self._joined = False
 
 
-def _module_of(app: object) -> dict[str, Any] | None:
-    """The module in which this object is a global name, the one that was imported first."""
-    for name, module in list(sys.modules.items()):
-        if any(value is app for value in list(getattr(module, "__dict__", {}).values())):
-            return {"module": importable(name)}
-    return None
+def _place_of(app: object) -> tuple[dict[str, Any] | None, str]:
+    """The module in which this object is a global name, the one that was imported first; and that name."""
+    for module_name, module in list(sys.modules.items()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app:
+                return {"module": importable(module_name)}, name
+    return None, ""
 
 
 def _path_in_app(scope: Scope) -> str:
     """The path below that at which the app is mounted (`root_path`), which servers put before it."""
     path, root = scope.get("path", ""), scope.get("root_path", "")
     return str(path[len(root) :] if root and path.startswith(root + "/") else path)
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .jobs import MAX_TRACEBACK
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: What a framework puts around every task: its app context, its connections. Filled by adapters.
 surroundings: list[Callable[[], AbstractContextManager[Any]]] = []
@@ -56,7 +60,6 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
     Inline mode calls it from any thread, and from coroutines: then it runs on a loop of its own.
     """
-    global _loop
     import asyncio
     import threading
 
@@ -68,12 +71,15 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
             return thread.submit(copy_context().run, asyncio.run, coroutine).result()
     if threading.current_thread() is not threading.main_thread():
         return asyncio.run(coroutine)
-    if _loop is None:
-        _loop = asyncio.new_event_loop()
-    return _loop.run_until_complete(coroutine)
+    return event_loop().run_until_complete(coroutine)
 
 
-_loop: Any = None
+@functools.cache
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The loop on which the coroutines of tasks run, one after another."""
+    import asyncio
+
+    return asyncio.new_event_loop()
 
 
 def _failure(function: Callable[..., Any], error: BaseException, seconds: float) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _SERVERS = _FRAMEWORKS | {
 }  # fmt: skip
 
 
-_VARARGS, _VARKEYWORDS = 4, 8  # inspect.CO_VARARGS, CO_VARKEYWORDS
+_VARARGS, _VARKEYWORDS, _COROUTINE = 4, 8, 128  # inspect.CO_VARARGS, CO_VARKEYWORDS, CO_COROUTINE
 
 
 def app_origin() -> dict[str, Any] | None:
@@ -31,7 +31,8 @@ def app_origin() -> dict[str, Any] | None:
     Called on the way of an adapter's set-up, it looks outwards along the stack. A module that is being
     executed makes the app by its import. Where a server or the framework called a function instead
     (`gunicorn "shop:create_app()"`), or the main module did, that function is the factory, with the
-    arguments it was given.
+    arguments it was given. No worker can call a coroutine function for that: then only the module is told,
+    if it is the main one.
     """
     package = __name__.partition(".")[0]
     entry: FrameType | None = None
@@ -48,7 +49,12 @@ def app_origin() -> dict[str, Any] | None:
                 return {"module": importable(name)}
             entry = frame
         frame = frame.f_back
-    return _factory(entry) if entry is not None else None
+    if entry is None:
+        return None
+    if entry.f_code.co_flags & _COROUTINE:  # `asyncio.run(main())`, or a server that calls a middleware
+        main = importable(entry.f_globals["__name__"]) == "__main__"
+        return {"module": "__main__"} if main else None
+    return _factory(entry)
 
 
 def app_name(origin: dict[str, Any] | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import sys
@@ -11,6 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from autocron_web.origin import app_name, app_origin
+from autocron_web.settings import main_name
 
 SHOP = """
 from autocron_web.origin import app_origin
@@ -27,6 +31,9 @@ def create_from_parts():
     set_up(object())
 
 def set_up(app):
+    found.append(app_origin())
+
+async def main():
     found.append(app_origin())
 
 class Factory:
@@ -161,3 +168,38 @@ def test_what_nothing_of_the_app_has_called_has_no_origin() -> None:
     namespace: dict[str, Any] = {"__name__": "gunicorn.util"}
     exec("from autocron_web.origin import app_origin\nfound = app_origin()", namespace)
     assert namespace["found"] is None
+
+
+def test_a_coroutine_is_no_factory(shop: ModuleType) -> None:
+    asyncio.run(shop.main())
+    assert shop.found == [None]
+    namespace: dict[str, Any] = {"__name__": "__main__", "asyncio": asyncio}
+    source = "from autocron_web.origin import app_origin\nasync def main():\n    return app_origin()\n"
+    exec(source + "found = asyncio.run(main())", namespace)
+    assert namespace["found"] == {"module": "__main__"}
+
+
+def test_a_framework_may_stand_between_the_app_and_the_adapter(shop: ModuleType) -> None:
+    """`app.install(AutocronPlugin())` of Bottle, and what Starlette makes when the server calls it."""
+    framework: dict[str, Any] = {"__name__": "bottle", "app_origin": app_origin}
+    exec("def install():\n    return app_origin()", framework)
+    namespace: dict[str, Any] = {"__name__": "__main__", "install": framework["install"]}
+    exec("found = install()", namespace)
+    assert namespace["found"] == {"module": "__main__"}
+    exec("def load():\n    return install()\nfound = load()", {**namespace, "__name__": "uvicorn.config"})
+    server: dict[str, Any] = {"__name__": "uvicorn.config", "install": framework["install"]}
+    exec("found = install()", server)
+    assert server["found"] is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "name"),
+    [
+        (None, None),
+        ({"module": "shop"}, "shop"),
+        ({"module": "shop.web.main"}, "shop"),
+        ({"module": "__main__"}, main_name()),
+    ],
+)
+def test_an_app_is_called_as_its_package(origin: dict[str, Any] | None, name: str | None) -> None:
+    assert app_name(origin) == (name and name.partition(".")[0])

@@ -85,9 +85,14 @@ def app_files() -> dict[str, list[int]]:
 
 
 def _load_by(loader: dict[str, Any]) -> None:
-    """Import the module that makes the app object, and call its factory if it has one."""
+    """Import the module that makes the app object, and call its factory if it has one.
+
+    Where tasks want the state of its lifespan, `asgi` is the app's name in the module, "" for the factory's.
+    """
     module = _import(loader["module"])
-    factory = loader.get("factory")
+    factory, name = loader.get("factory"), loader.get("asgi")
+    if name:
+        _run_lifespan(getattr(module, name, None), f"{module.__name__}.{name}")
     if factory is None:
         return
     function: Any = module
@@ -100,7 +105,19 @@ def _load_by(loader: dict[str, Any]) -> None:
             f"{module.__name__}.{factory} was called with arguments that a worker cannot be given"
             f" ({', '.join(loader['unrepeatable'])}): let the server call a function without arguments"
         )
-    _execute(lambda: function(*loader["args"], **loader["kwargs"]), f"{module.__name__}.{factory}() failed")
+    made: list[Any] = []
+    _execute(
+        lambda: made.append(function(*loader["args"], **loader["kwargs"])),
+        f"{module.__name__}.{factory}() failed",
+    )
+    if name == "" and made:
+        _run_lifespan(made[0], f"{module.__name__}.{factory}()")
+
+
+def _run_lifespan(app: Any, name: str) -> None:
+    from ..web.lifespan import run_in_worker
+
+    _execute(lambda: run_in_worker(app), f"the lifespan of {name} failed")
 
 
 def _import(name: str) -> types.ModuleType:

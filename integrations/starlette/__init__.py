@@ -9,7 +9,8 @@ app = Starlette(middleware=[Middleware(AutocronMiddleware, database="shop.db")])
 from __future__ import annotations
 
 from .. import asgi
-from ..asgi import lifespan
+from ..asgi import lifespan, lifespan_state
+from ..web.lifespan import Scope
 
 try:
     from starlette.requests import HTTPConnection
@@ -18,7 +19,7 @@ except ImportError as error:
         "autocron_web.starlette needs Starlette: pip install 'autocron-web[starlette]'"
     ) from error
 
-__all__ = ["AutocronMiddleware", "lifespan"]
+__all__ = ["AutocronMiddleware", "lifespan", "lifespan_state"]
 
 
 class AutocronMiddleware(asgi.AutocronMiddleware):
@@ -29,5 +30,5 @@ class AutocronMiddleware(asgi.AutocronMiddleware):
         Middleware(AutocronMiddleware, database="shop.db", status=True, auth=lambda conn: conn.user.is_admin)
     """
 
-    def _visitor(self, scope: asgi.Scope) -> HTTPConnection:
+    def _visitor(self, scope: Scope) -> HTTPConnection:
         return HTTPConnection(scope)
