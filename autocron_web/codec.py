@@ -21,6 +21,7 @@ register = tags.register
 
 def dumps(value: object) -> bytes:
     """The bytes of one value, the result of a task. Raises `NotStorable`."""
+    _refuse_giants((value,), MAX_RESULT_BYTES, "the result takes", "return")
     data = _plain_json(value) if _is_plain((value,), tags.MAX_DEPTH) else None
     if data is None:
         data = tags.to_json(_tagged(value, "the result", "result", "return")).encode()
@@ -32,6 +33,7 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[
 
     `names` are those of the function's positional parameters.
     """
+    _refuse_giants((*args, *kwargs.values()), MAX_ARGUMENT_BYTES, "the arguments take", "pass")
     data = None
     if _is_plain(args, tags.MAX_DEPTH) and _is_plain(kwargs.values(), tags.MAX_DEPTH):
         data = _plain_json([args, kwargs])
@@ -113,13 +115,26 @@ def _tagged(value: object, label: str, it: str, give: str) -> Any:
         raise NotStorable(sentence(refused, value, label, it, give)) from None
 
 
+def _refuse_giants(values: Iterable[Any], limit: int, takes: str, give: str) -> None:
+    """Without making JSON of what is surely too much: a gigabyte of it would take three more."""
+    for value in values:
+        if isinstance(value, _SIZED) and len(value) > limit:
+            raise _too_large(limit, f"{takes} more than {len(value):,}", give)
+
+
+_SIZED = (str, bytes, list, tuple, dict, set, frozenset)
+
+
 def _within(limit: int, data: bytes, takes: str, give: str) -> bytes:
     if len(data) > limit:
-        raise NotStorable(
-            f"{takes} {len(data):,} bytes and the limit is {limit:,}:"
-            f" keep the data in a file or a table, and {give} its name"
-        )
+        raise _too_large(limit, f"{takes} {len(data):,}", give)
     return data
+
+
+def _too_large(limit: int, takes: str, give: str) -> NotStorable:
+    return NotStorable(
+        f"{takes} bytes and the limit is {limit:,}: keep the data in a file or a table, and {give} its name"
+    )
 
 
 def _no_constant(name: str) -> None:

@@ -59,6 +59,7 @@ class Engine:
         #: A start that is left to forks of this process or to its first call, and the user as whom they run.
         self._postponed: tuple[int, Callable[[], object]] | None = None
         self._starting = threading.RLock()
+        self._warned: set[str] = set()
 
     # -- start and end ---------------------------------------------------------------------------------
 
@@ -96,6 +97,7 @@ class Engine:
             self.__dict__ = engine.__dict__  # one application has one: this is another name for it
         if self._in_worker:
             self.made_in_worker = True
+            self._warn_in_task("start")
             return False
         if durability not in ("full", "normal"):
             raise ConfigError(f"durability is {durability!r}: it can be 'full' or 'normal'")
@@ -190,7 +192,9 @@ class Engine:
 
         Calls are still stored. `start()` joins again.
         """
-        if self._link is not None and self._link.serving:
+        if self._in_worker:
+            self._warn_in_task("leave")
+        elif self._link is not None and self._link.serving:
             self._link.leave()
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -198,6 +202,9 @@ class Engine:
 
         timeout: seconds to wait at most. The answer is whether the end was seen in time.
         """
+        if self._in_worker:
+            self._warn_in_task("stop")
+            return True
         if self._link is None or not self._link.serving:
             return True
         return self._link.stop(timeout)
@@ -302,6 +309,18 @@ class Engine:
         """Let calls go to another client; the one before."""
         before, self._client = self._client, client
         return before
+
+    def _warn_in_task(self, call: str) -> None:
+        """Say once that it does nothing there; while a worker loads the app it is as it should be."""
+        import logging
+
+        from .pool.mainmodule import is_loading
+
+        if not is_loading() and call not in self._warned:
+            self._warned.add(call)
+            logging.getLogger("autocron_web").warning(
+                "autocron.%s() does nothing in a task: the app starts the pool, and ends it", call
+            )
 
     @property
     def in_worker(self) -> bool:

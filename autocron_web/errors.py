@@ -61,3 +61,11 @@ class ResultGone(AutocronError):
 
 class ResultTimeout(AutocronError, TimeoutError):
     """`Result.get(timeout=…)` waited for its whole timeout, and the job is still not finished."""
+
+
+class JobStopped(BaseException):
+    """Raised inside a running task that is cancelled, or has run into its timeout; the message says which.
+
+    Clean up and let it pass: a few seconds later the worker is killed. A coroutine gets asyncio's own
+    `CancelledError` instead. No subclass of Exception, so that `except Exception` does not hold it up.
+    """

@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, ExitStack
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .errors import JobStopped
 from .jobs import MAX_TRACEBACK
 
 if TYPE_CHECKING:
     import asyncio
+    from types import TracebackType
 
 #: What a framework puts around every task: its app context, its connections. Filled by adapters.
 surroundings: list[Callable[[], AbstractContextManager[Any]]] = []
@@ -28,19 +31,19 @@ class Outcome(NamedTuple):
 
 def run(function: Callable[..., Any], codec_name: str, payload: bytes) -> Outcome:
     """Call the function with the stored arguments. Never raises: whatever comes out is the outcome."""
+    global _stoppable
     from . import codec
 
     started = time.perf_counter()
     pid = os.getpid()
     try:
         args, kwargs = codec.load_call(payload)
-        with ExitStack() as stack:
-            for surrounding in surroundings:
-                stack.enter_context(surrounding())
-            value = function(*args, **kwargs)
-            if isinstance(value, Coroutine):
-                value = _run_coroutine(value)
+        _stoppable = True
+        # In a copy of the context: what it sets there is gone with it.
+        value = copy_context().run(_call, function, args, kwargs)
+        _stoppable = False
     except BaseException as error:  # also SystemExit and KeyboardInterrupt: a task ends only itself
+        _stoppable = False
         if os.getpid() != pid:
             os._exit(1)  # the task has forked, and this is the child
         return Outcome(_failure(function, error, time.perf_counter() - started), b"")
@@ -55,23 +58,78 @@ def run(function: Callable[..., Any], codec_name: str, payload: bytes) -> Outcom
     return Outcome(head, result)
 
 
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with ExitStack() as stack:
+        for surrounding in surroundings:
+            stack.enter_context(surrounding())
+        try:
+            value = function(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                _explain_misfit(error, function, args, kwargs)
+            raise
+        return _run_coroutine(value) if isinstance(value, Coroutine) else value
+
+
+def _explain_misfit(
+    error: TypeError, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """The call itself failed: the function has other arguments than when the job was stored."""
+    import inspect
+
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C, and says nothing of its arguments
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        given = [f"#{number}" for number in range(1, len(args) + 1)] + list(kwargs)
+        error.add_note(
+            f"The job was stored with the arguments ({', '.join(given)}), by another version of the code:"
+            f" {function.__qualname__} takes {signature} now. Give new arguments a default, and take old ones"
+            " for as long as jobs may wait"
+        )
+
+
+# -- coroutines, and the end from outside ------------------------------------------------------------------
+
+_stoppable = False  # a task runs in the main thread
+_coroutine: asyncio.Task[Any] | None = None  # the task of asyncio that is a job's, in the main thread
+
+
+def stop(reason: str) -> None:
+    """End the running task: called by a signal handler, so in the main thread, between two lines of it.
+
+    Raises `JobStopped` there, which the task may use to clean up. A coroutine is cancelled.
+    """
+    if _coroutine is not None:
+        _coroutine.get_loop().call_soon_threadsafe(_coroutine.cancel, reason)
+    elif _stoppable:
+        raise JobStopped(reason)
+
+
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """On one event loop for all tasks of this process, so that what they keep open stays usable.
 
     Inline mode calls it from any thread, and from coroutines: then it runs on a loop of its own.
     """
+    global _coroutine
     import asyncio
     import threading
 
     if asyncio._get_running_loop() is not None:
         from concurrent.futures import ThreadPoolExecutor
-        from contextvars import copy_context
 
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(copy_context().run, asyncio.run, coroutine).result()
     if threading.current_thread() is not threading.main_thread():
         return asyncio.run(coroutine)
-    return event_loop().run_until_complete(coroutine)
+    _coroutine = event_loop().create_task(coroutine)
+    try:
+        return event_loop().run_until_complete(_coroutine)
+    finally:
+        _coroutine = None
 
 
 @functools.cache
@@ -82,18 +140,15 @@ def event_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+# -- how it failed -----------------------------------------------------------------------------------------
+
+
 def _failure(function: Callable[..., Any], error: BaseException, seconds: float) -> dict[str, Any]:
     import logging
-    import traceback
 
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        inner = error.__traceback__ and error.__traceback__.tb_next  # without this file's own frame
-        text = "".join(traceback.format_exception(kind, error, inner)).rstrip()
-    except BaseException as second:  # an exception whose __str__ raises, a traceback too deep to walk
-        text = f"{name}: the traceback could not be written ({type(second).__name__})"
-    text = _storable(text)[-MAX_TRACEBACK:]
+    text = _shortened(_traceback(error, name))
     try:
         logging.getLogger("autocron_web.task").error(
             "%s failed\n%s", getattr(function, "__qualname__", function), text
@@ -101,6 +156,41 @@ def _failure(function: Callable[..., Any], error: BaseException, seconds: float)
     except Exception:  # the task has closed or replaced what the log goes to
         pass
     return {"ok": False, "seconds": seconds, "error_type": _storable(name), "error": text}
+
+
+def _traceback(error: BaseException, name: str) -> str:
+    """From the line of the user on: without the frames of this file."""
+    import traceback
+
+    inner = error.__traceback__
+    while inner is not None and inner.tb_frame.f_code.co_filename == __file__:
+        inner = inner.tb_next
+    if isinstance(error, JobStopped):
+        _cut_handler(inner)
+    try:
+        return "".join(traceback.format_exception(type(error), error, inner)).rstrip()
+    except BaseException as second:  # a message that raises, a chain or a group too deep to walk
+        return f"{name}: the traceback could not be written ({type(second).__name__})"
+
+
+def _cut_handler(frames: TracebackType | None) -> None:
+    """The last line of the user's is where the signal found the task."""
+    while frames is not None and frames.tb_next is not None:
+        if os.path.dirname(frames.tb_next.tb_frame.f_code.co_filename) == _WORKER:
+            frames.tb_next = None
+        frames = frames.tb_next
+
+
+_WORKER = os.path.join(os.path.dirname(__file__), "pool")
+
+
+def _shortened(text: str) -> str:
+    """The end of it, within `MAX_TRACEBACK` bytes."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= MAX_TRACEBACK:
+        return data.decode()
+    note = f"[{len(data):,} bytes, of which the last {MAX_TRACEBACK:,} are kept] …".encode()
+    return (note + data[-(MAX_TRACEBACK - len(note)) :]).decode("utf-8", "ignore")
 
 
 def _storable(text: str) -> str:

@@ -119,19 +119,16 @@ def failed(job: Job, moment: int, error_type: str, error: str, output: str | Non
     return job._replace(state="waiting", due=moment + int(pause * SECOND), meta=meta, **facts)
 
 
-def crashed(job: Job, moment: int, how: str) -> Job:
-    """A living monitor saw the worker die by itself: the job waits again, until the `MAX_CRASHES`th time."""
+def crashed(job: Job, moment: int, how: str, stack: str = "") -> Job:
+    """A living monitor saw the worker die by itself: the job waits again, until the `MAX_CRASHES`th time.
+
+    stack: where that was, if it is known; it follows the sentence.
+    """
     crashes = job.crashes + 1
+    facts: dict[str, Any] = {"crashes": crashes, "error_type": "WorkerCrashed"}
     if crashes < MAX_CRASHES:
-        return job._replace(state="waiting", crashes=crashes, error_type="WorkerCrashed", error=how)
-    return _finished(
-        job,
-        moment,
-        state="error",
-        crashes=crashes,
-        error_type="WorkerCrashed",
-        error=f"{how}; {crashes} times",
-    )
+        return job._replace(state="waiting", error=how + stack, **facts)
+    return _finished(job, moment, state="error", error=f"{how}; {crashes} times{stack}", **facts)
 
 
 def interrupted(job: Job, moment: int) -> Job:

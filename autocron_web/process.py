@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import select
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 #: Variables by which servers and reloaders pass sockets and roles to their children. A worker that
 #: inherited one would take over a listening socket, or believe itself to be the reloader's child.
@@ -108,6 +110,44 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the call above
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what this process's children leave behind (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
+
+
+class Child(NamedTuple):
+    """A child of this process, or an orphan that it has adopted."""
+
+    pid: int
+    name: str
+    group: int  # its process group
+    ended: bool  # and nobody has waited for it
+
+
+def children() -> list[Child]:
+    """The children of this process; none where the system does not tell."""
+    found = []
+    for tasks in glob.glob("/proc/self/task/*/children"):
+        for pid in _content(tasks).split():
+            name, _, rest = _content(f"/proc/{int(pid)}/stat").rpartition(b")")
+            fields = rest.split()
+            if fields:
+                called = name.partition(b"(")[2].decode(errors="replace")
+                found.append(Child(int(pid), called, int(fields[2]), fields[0] in (b"Z", b"X")))
+    return found
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # it has ended in between
+        return b""
 
 
 def kill_group(group: int) -> None:

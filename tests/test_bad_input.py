@@ -81,7 +81,7 @@ def one(address: str, *, copies: int = 1) -> None: ...
         (
             ("x" * 2_000_000,),
             {},
-            "the arguments take 2,000,009 bytes and the limit is 1,048,576: keep the data in",
+            "the arguments take more than 2,000,000 bytes and the limit is 1,048,576: keep the data in",
         ),
     ],
 )

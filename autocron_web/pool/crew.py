@@ -9,95 +9,17 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from ..jobs import Job, failed
-from ..process import describe_end, file_mark, kill_group, pool_command
+from ..process import describe_end, kill_group, pool_command
 from .dispatch import Dispatcher
 from .loop import Loop, Timer
+from .member import Outcome, Worker
 from .output import Output, Printer
 from .wire import Channel, Frame, Kind, WireError
-
-Outcome = Callable[[Job, int], Job]
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
 LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "modules")  # of the hello, for the worker
 SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
 FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
-
-
-class Worker:
-    """One worker process, as the monitor sees it."""
-
-    def __init__(
-        self, loop: Loop, process: subprocess.Popen[bytes], channel: Channel, output: Output
-    ) -> None:
-        self._loop = loop
-        self.process = process
-        self.pid = process.pid
-        self.channel = channel
-        self.output = output
-        self.hear: Callable[[], None] = lambda: None
-        self.ready = False
-        self.loads = 0  # that it was told and has not answered yet
-        self.retiring = False
-        self.since = loop.time()
-        self.proven = False  # it does not end as soon as it has begun
-        self.job_id: str | None = None
-        self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
-        self.modules: frozenset[str] = frozenset()  # that have registered tasks
-        self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
-        self.main: dict[str, str] | None = None  # the main module that it was told of
-        self.born = -1  # of the code that it was told to load
-        self._clock: Timer | None = None  # the timeout of its job
-
-    def run(self, job: Job) -> None:
-        """Hand over a job. If the worker is dying at this moment, its end will tell."""
-        self.job_id = job.id
-        head = {"id": job.id, "task": job.task, "attempt": job.attempt, "codec": job.codec}
-        self.send(Frame(Kind.RUN, 0, head, job.payload))
-        timeout = job.meta.get("timeout")
-        if timeout is not None:
-            error = f"the job ran longer than its timeout of {timeout:g} s and was ended"
-            self._clock = self._loop.after(
-                timeout, lambda: self.end(lambda job, moment: failed(job, moment, "TimeoutError", error))
-            )
-
-    def load(self, head: dict[str, Any]) -> None:
-        """Let it load the app, or more modules of it."""
-        self.loads += 1
-        self.send(Frame(Kind.LOAD, 0, head))
-
-    def end(self, outcome: Outcome) -> None:
-        """Kill the worker and what it has started; `outcome` says what becomes of its job."""
-        self.retiring = True  # should its result arrive first, it must not get another job
-        if self.outcome is None:
-            self.outcome = outcome
-        kill_group(self.pid)
-
-    def send(self, frame: Frame) -> None:
-        try:
-            self.channel.send(frame)
-        except OSError:
-            return  # its death is on its way to the monitor
-        if self.channel.backlog:
-            self._loop.watch(self.channel, self.hear, self._flush)
-
-    def _flush(self) -> None:
-        """The worker has read: write on."""
-        try:
-            self.channel.flush()
-        except OSError:
-            return  # as above
-        if not self.channel.backlog:
-            self._loop.watch(self.channel, self.hear)
-
-    def is_stale(self) -> bool:
-        """Whether a file of the app has changed since the worker loaded it."""
-        return any(file_mark(path) != mark for path, mark in self.files.items())
-
-    def stop_clock(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
 
 
 class Crew:
@@ -225,7 +147,7 @@ class Crew:
             if worker.job_id is None:
                 self._dismiss(worker)
             else:
-                worker.end(outcome)
+                worker.kill(outcome)
         if not self._workers:
             self.on_empty()
 
@@ -267,31 +189,35 @@ class Crew:
     def _spawn(self, load: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         output = Output(self._loop, self._printer)
+        noticed, notice = os.pipe()
         # Until the worker has handlers, a signal to all processes (Ctrl-C, a service's stop) would end it.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
             process = subprocess.Popen(
-                pool_command(load["python"], "worker", str(theirs.fileno()), str(os.getpid())),
+                pool_command(load["python"], "worker", str(theirs.fileno()), str(noticed), str(os.getpid())),
                 env=load["env"],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output.worker_ends[0],
                 stderr=output.worker_ends[1],
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), noticed),
                 process_group=0,
             )
         except OSError:
             ours.close()
+            os.close(notice)
             output.close()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             theirs.close()
+            os.close(noticed)
             output.close_worker_ends()
-        worker = Worker(self._loop, process, Channel(ours), output)
+        worker = Worker(self._loop, process, Channel(ours), notice, output)
         self._workers[worker.pid] = worker
         worker.born, worker.main = self._born, load["main"]
         worker.hear = lambda: self._hear(worker)
+        worker.leave = self._fill
         self._loop.watch(ours, worker.hear)
         worker.load({key: load[key] for key in LOAD_KEYS})
 
@@ -311,13 +237,12 @@ class Crew:
         worker.stop_clock()
         expected, worker.retiring = worker.retiring or worker.proven or worker.job_id is not None, True
         self._hear(worker)  # a result may still lie in its channel
-        self._loop.unwatch(worker.channel)
-        worker.channel.close()
-        if worker.outcome is not None:
-            self._dispatch.worker_ended(worker, worker.outcome)
+        outcome = worker.verdict or worker.outcome
+        if outcome is not None:
+            self._dispatch.worker_ended(worker, outcome)
         else:
             self._dispatch.worker_crashed(worker, how)
-        worker.output.close()
+        worker.close()
         if not expected:
             in_vain = worker.ready and self._trouble is None
             self._start_failed(how, "ended without a job" if in_vain else "cannot start")
@@ -344,7 +269,8 @@ class Crew:
         try:
             frames = worker.channel.receive()
         except WireError as error:
-            self._printer.say(f"worker {worker.pid} is ended: {error}")
+            if worker.verdict is None:  # else its task was stopped in the middle of a request
+                self._printer.say(f"worker {worker.pid} is ended: {error}")
             kill_group(worker.pid)
             return
         if frames is None:
@@ -390,6 +316,10 @@ class Crew:
         worker.stop_clock()
         self._prove(worker)
         worker.files.update(frame.head.get("files", {}))
+        if "spent" in frame.head:
+            self._printer.say(f"a worker is replaced: a task {frame.head['spent']}")
+            worker.retiring = True
         self._dispatch.result(worker, frame.head, frame.blob, worker.output.take())
         if worker.retiring:
             self._dismiss(worker)
+            self._fill()

@@ -23,7 +23,7 @@ from .loop import Loop, Timer
 from .storethread import StoreThread
 
 if TYPE_CHECKING:
-    from .crew import Worker
+    from .member import Worker
 
 SHORT = 0.005  # seconds: only of jobs this short more are claimed than there are idle workers
 AHEAD = 0.02  # seconds of work that may lie ready for one worker
@@ -124,7 +124,7 @@ class Dispatcher:
         """Cancel a job that the store says is running, wherever it is now; False if it is not here."""
         entry = self._running.get(job_id)
         if entry is not None:
-            entry[1].end(lambda job, moment: cancelled(job, moment, reason))
+            entry[1].stop(reason, lambda job, moment: cancelled(job, moment, reason))
             return True
         for job in self._ready:
             if job.id == job_id:
@@ -152,19 +152,23 @@ class Dispatcher:
         if worker in self._idle:
             self._idle.remove(worker)
 
-    def worker_ended(self, worker: Worker, outcome: Callable[[Job, int], Job]) -> None:
+    def worker_ended(
+        self, worker: Worker, outcome: Callable[[Job, int], Job], output: str | None = None
+    ) -> None:
         """The worker is gone; `outcome` says what becomes of the job that it ran, if any."""
         self.worker_out(worker)
         job = self._take(worker)
         if job is not None:
-            self._settle(outcome(job, now())._replace(output=worker.output.take()))
+            self._settle(outcome(job, now())._replace(output=output or worker.output.take()))
             self._visit()
 
     def worker_crashed(self, worker: Worker, how: str) -> None:
-        """The worker died by itself."""
-        self.worker_ended(
-            worker, lambda job, moment: crashed(job, moment, f"the worker {how} while it ran the job")
-        )
+        """The worker died by itself. If Python could still write where that was, the error shows it."""
+        output = worker.output.take()
+        _, fatal, stack = (output or "").rpartition("Fatal Python error: ")
+        stack = f"\n\n{fatal}{stack.rstrip()}" if fatal else ""
+        how = f"the worker {how} while it ran the job"
+        self.worker_ended(worker, lambda job, moment: crashed(job, moment, how, stack), output)
 
     def result(self, worker: Worker, head: dict[str, Any], blob: bytes, output: str | None) -> None:
         """The worker has come to the end of its job."""
@@ -173,6 +177,8 @@ class Dispatcher:
             return
         if "unknown" in head:
             self._unlearn(job)
+        elif worker.verdict is not None:
+            self._settle(_judged(worker.verdict(job, now()), head)._replace(output=output))
         elif head["ok"]:
             done = succeeded(job, now(), blob, head["codec"], output, head.get("reason"), self.result_ttl)
             self._settle(done)
@@ -346,3 +352,11 @@ class Dispatcher:
                 store.annotate(job.id, epoch, job.meta)
 
         self._store.ask(save, lambda _: self.on_news(jobs))
+
+
+def _judged(job: Job, head: dict[str, Any]) -> Job:
+    """A job that was stopped, and the line at which its task was."""
+    if job.error is None or "error" not in head:
+        return job
+    reason, traceback = job.error, head["error"]
+    return job._replace(error=traceback if reason in traceback else f"{traceback}\n\n{reason}")

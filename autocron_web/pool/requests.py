@@ -11,7 +11,7 @@ from .storethread import StoreThread
 from .wire import Frame, Kind, WireError, pack_jobs, pieces, unpack_jobs
 
 if TYPE_CHECKING:
-    from .crew import Worker
+    from .member import Worker
 
 
 class Requests:

@@ -1,0 +1,156 @@
+"""How a worker talks to its monitor: frames in order, and what a running task asks for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..client import present
+from ..errors import AutocronError
+from ..jobs import FINISHED, Job
+from ..process import identity
+from .mainmodule import is_loading, reached
+from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
+
+ASK_PAUSE = 0.1  # seconds between looks at a job that a task waits for
+
+
+class Line:
+    """The worker's end of the channel: frames in order, and requests with answers, from any thread.
+
+    A task may leave threads behind that go on asking while the worker waits for its next job. So
+    whoever waits for a frame reads for all, and tells the others.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._fd, self._identity = sock.fileno(), identity(sock.fileno())
+        self._pid = os.getpid()
+        self._decoder = Decoder()
+        self._heard: deque[Frame] = deque()
+        self._answers: dict[int, Frame] = {}
+        self._numbers = itertools.count(1)
+        self._writing = threading.Lock()
+        # Not an RLock: eventlet puts green ones in the place of those, this one while it is held.
+        self._news = threading.Condition(threading.Lock())
+        self._reading = False  # a thread is reading for all
+
+    def send(self, frame: Frame) -> None:
+        if identity(self._fd) != self._identity:
+            sys.stderr.write("the task has closed the worker's connection to its pool, so the worker ends\n")
+            os._exit(1)
+        with self._writing:
+            self._sock.sendall(encode(frame))
+
+    def next(self) -> Frame | None:
+        """The next thing to do, or None at the end of the channel."""
+        return self._heard.popleft() if self._wait_for(lambda: bool(self._heard)) else None
+
+    def ask(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
+        """Send a request of the running task and wait for its answer."""
+        if os.getpid() != self._pid:
+            raise AutocronError(
+                "tasks cannot be called in a process that a task has forked: call them in the task itself"
+            )
+        number = next(self._numbers)
+        self.send(Frame(Kind.ASK, number, head, blob))
+        if not self._wait_for(lambda: number in self._answers):
+            os._exit(1)  # the monitor is gone, and so is this worker at any moment
+        return self._answers.pop(number)
+
+    def _wait_for(self, arrived: Callable[[], bool]) -> bool:
+        """Read, or let another thread read, until `arrived()`; False at the end of the channel."""
+        with self._news:
+            while not arrived():
+                if self._reading:
+                    self._news.wait()
+                elif not self._read():
+                    return False
+            return True
+
+    def _read(self) -> bool:
+        self._reading = True
+        self._news.release()
+        try:
+            data = self._sock.recv(262144)
+        finally:
+            self._news.acquire()
+            self._reading = False
+            self._news.notify_all()
+        for frame in self._decoder.feed(data):
+            if frame.kind == Kind.ANSWER:
+                self._answers[frame.id] = frame
+            else:
+                self._heard.append(frame)
+        return bool(data)
+
+
+class WorkerClient:
+    """What calls of tasks inside a task talk to: the monitor, which owns the store."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.parent: str | None = None  # the job that runs
+
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+        if is_loading():
+            return [job.id for job in jobs]  # a plain script would feed itself for ever
+        ids: list[str] = []
+        for piece in pieces([job._replace(parent=self.parent) for job in jobs]):
+            rows, blob = pack_jobs(piece)
+            ids += self._line.ask({"request": "enqueue", "jobs": rows}, blob).head["ids"]
+        return ids
+
+    def get(self, job_id: str) -> Job | None:
+        if is_loading():
+            return None
+        answer = self._line.ask({"request": "get", "id": job_id})
+        found = unpack_jobs(answer.head["jobs"], answer.blob)
+        return found[0] if found else None
+
+    def wait(self, job: Job, timeout: float | None) -> Job:
+        if is_loading():
+            reached()  # it would wait for ever: its execution ends here
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            job = present(self.get(job.id), job)
+            left = ASK_PAUSE if deadline is None else deadline - time.monotonic()
+            if job.state in FINISHED or left <= 0:
+                return job
+            time.sleep(min(left, ASK_PAUSE))
+
+    async def await_(self, job: Job) -> Job:
+        import asyncio
+
+        if is_loading():
+            reached()
+        return await asyncio.to_thread(self.wait, job, None)
+
+    def cancel(self, job_id: str, reason: str) -> bool:
+        if is_loading():
+            return False
+        return bool(self._line.ask({"request": "cancel", "id": job_id, "reason": reason}).head["cancelled"])
+
+    def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
+        if is_loading():
+            return []
+        found: list[Job] = []
+        more = True
+        while more and len(found) < limit:
+            before = found[-1].seq if found else None
+            request = {"request": "jobs", "limit": limit - len(found), "task": task, "state": state}
+            answer = self._line.ask({**request, "before": before})
+            found += unpack_jobs(answer.head["jobs"], answer.blob)
+            more = answer.head["more"]
+        return found
+
+    def progress(self, note: list[Any]) -> None:
+        if not is_loading():
+            self._line.send(Frame(Kind.ASK, 0, {"request": "progress", "note": note}))

@@ -1,0 +1,125 @@
+"""One worker process, as the monitor sees it: what it is told, and how it and its task are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ..jobs import Job, failed
+from ..process import file_mark, kill_group
+from .loop import Loop, Timer
+from .output import Output
+from .wire import Channel, Frame, Kind
+
+Outcome = Callable[[Job, int], Job]
+
+GRACE = 5.0  # seconds that a task may take to clean up when its job is cancelled or runs too long
+
+
+class Worker:
+    """One worker process, as the monitor sees it."""
+
+    def __init__(
+        self, loop: Loop, process: subprocess.Popen[bytes], channel: Channel, notice: int, output: Output
+    ) -> None:
+        self._loop = loop
+        self.process = process
+        self.pid = process.pid
+        self.channel = channel
+        self._notice = notice  # a pipe by which the worker knows that a SIGTERM comes from here
+        self.output = output
+        self.hear: Callable[[], None] = lambda: None
+        self.leave: Callable[[], None] = lambda: None  # it takes no more jobs: another one may
+        self.ready = False
+        self.loads = 0  # that it was told and has not answered yet
+        self.retiring = False
+        self.since = loop.time()
+        self.proven = False  # it does not end as soon as it has begun
+        self.job_id: str | None = None
+        self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
+        self.verdict: Outcome | None = None  # set when it ends the job, whatever the worker still says of it
+        self.modules: frozenset[str] = frozenset()  # that have registered tasks
+        self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
+        self.main: dict[str, str] | None = None  # the main module that it was told of
+        self.born = -1  # of the code that it was told to load
+        self._clock: Timer | None = None  # the timeout of its job
+
+    def run(self, job: Job) -> None:
+        """Hand over a job. If the worker is dying at this moment, its end will tell."""
+        self.job_id = job.id
+        head = {"id": job.id, "task": job.task, "attempt": job.attempt, "codec": job.codec}
+        self.send(Frame(Kind.RUN, 0, head, job.payload))
+        timeout = job.meta.get("timeout")
+        if timeout is not None:
+            self._clock = self._loop.after(timeout, lambda: self._time_out(timeout))
+
+    def _time_out(self, timeout: float) -> None:
+        reason = f"the job ran longer than its timeout of {timeout:g} s and was ended"
+        self.stop(reason, lambda job, moment: failed(job, moment, "TimeoutError", reason))
+
+    def stop(self, reason: str, verdict: Outcome) -> None:
+        """End the running task: it has `GRACE` seconds to clean up, then it is killed with its worker.
+
+        `verdict` says what becomes of the job, however the task takes it.
+        """
+        if self.verdict is not None or self.outcome is not None:
+            return  # it is ending already
+        self.retiring, self.verdict = True, verdict
+        self.stop_clock()
+        self._clock = self._loop.after(GRACE, lambda: kill_group(self.pid))
+        with suppress(OSError):  # it is dying at this moment
+            os.write(self._notice, reason.encode())
+            os.kill(self.pid, signal.SIGTERM)  # not to the group: what the task has started is its own to end
+        self.leave()
+
+    def load(self, head: dict[str, Any]) -> None:
+        """Let it load the app, or more modules of it."""
+        self.loads += 1
+        self.send(Frame(Kind.LOAD, 0, head))
+
+    def kill(self, outcome: Outcome) -> None:
+        """Kill the worker and what it has started; `outcome` says what becomes of its job.
+
+        Should the job's result come first, that counts.
+        """
+        self.retiring = True  # it must not get another job
+        if self.outcome is None:
+            self.outcome = outcome
+        kill_group(self.pid)
+
+    def close(self) -> None:
+        """The process has ended: let go of what led to it."""
+        self._loop.unwatch(self.channel)
+        self.channel.close()
+        os.close(self._notice)
+        self.output.close()
+
+    def send(self, frame: Frame) -> None:
+        try:
+            self.channel.send(frame)
+        except OSError:
+            return  # its death is on its way to the monitor
+        if self.channel.backlog:
+            self._loop.watch(self.channel, self.hear, self._flush)
+
+    def _flush(self) -> None:
+        """The worker has read: write on."""
+        try:
+            self.channel.flush()
+        except OSError:
+            return  # as above
+        if not self.channel.backlog:
+            self._loop.watch(self.channel, self.hear)
+
+    def is_stale(self) -> bool:
+        """Whether a file of the app has changed since the worker loaded it."""
+        return any(file_mark(path) != mark for path, mark in self.files.items())
+
+    def stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None

@@ -1,0 +1,201 @@
+"""What a task changes in its process: put back after it, so that it hurts no other, or told in the log."""
+
+from __future__ import annotations
+
+import _locale
+import faulthandler
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from ..process import children, identity
+
+HIGH = 100  # tasks that close "all" descriptors often stop before it
+
+#: Python's settings of a process: what reads and what sets each.
+_KNOBS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+    (sys.getrecursionlimit, sys.setrecursionlimit),
+    (sys.getswitchinterval, sys.setswitchinterval),
+    (socket.getdefaulttimeout, socket.setdefaulttimeout),
+)
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+_SIGNALS = tuple(range(1, 32))
+
+#: `signal.getsignal` without its enums, which cost thirty times as much.
+_handler_of: Callable[[int], Any] = sys.modules["_signal"].getsignal
+_environment: dict[bytes, bytes] = vars(os.environ)["_data"]  # `dict(os.environ)` decodes all of it
+
+
+class Traces:
+    """The process as it is to be when a task begins: as it was when the app had been loaded.
+
+    A look after each task costs some microseconds, as nearly all tasks change nothing. What they print to and
+    the traceback of a crash go to descriptors of which copies are kept, whatever a task closes.
+    """
+
+    def __init__(self) -> None:
+        self._copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for fd in (1, 2)]
+        self._pipes = [identity(fd) for fd in (1, 2)]
+        self._streams: list[TextIO] = [sys.stdout, sys.stderr]
+        self._forms = [(stream.encoding, stream.errors) for stream in self._streams]
+        self._told: set[object] = set()  # of what the log knows already
+        self._group = os.getpgid(0)
+        self._decimal: Any = None
+        faulthandler.enable(self._copies[1])
+        self.take()
+
+    def take(self) -> None:
+        """Note how things are: the app has been loaded, or more of it."""
+        self._folder = _folder()
+        self._environ = dict(_environment)
+        self._path = list(sys.path)
+        self._modules = len(sys.modules)
+        self._handlers = list(map(_handler_of, _SIGNALS))
+        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._timers = [timer for timer in _TIMERS if not signal.getitimer(timer)[0]]
+        self._umask = _umask()
+        self._knobs = [get() for get, _ in _KNOBS]
+        self._locale = _locale.setlocale(_locale.LC_ALL)
+        self._limits = list(map(resource.getrlimit, _LIMITS))
+        self._user = os.getresuid(), os.getresgid()
+        self._threads = set(threading.enumerate())
+        self._put_back_decimal()
+
+    def put_back(self, task: str) -> str | None:
+        """Put back what the task has changed. Why that cannot be, so that no other may run here, or None."""
+        self._put_back_signals()
+        self._put_back_streams()
+        self._put_back_names()
+        self._put_back_decimal()
+        for (get, put), value in zip(_KNOBS, self._knobs, strict=True):
+            if get() != value:
+                put(value)
+        if _locale.setlocale(_locale.LC_ALL) != self._locale:
+            _locale.setlocale(_locale.LC_ALL, self._locale)
+        os.umask(self._umask)
+        self._tell_of_threads(task)
+        self._tell_of_children(task)
+        return self._not_put_back()
+
+    def _put_back_signals(self) -> None:
+        for timer in self._timers:
+            signal.setitimer(timer, 0)
+        handlers = list(map(_handler_of, _SIGNALS))
+        if handlers != self._handlers:
+            for number, now, before in zip(_SIGNALS, handlers, self._handlers, strict=True):
+                if now != before and before is not None:  # None: not set from Python
+                    signal.signal(number, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+
+    def _put_back_streams(self) -> None:
+        for index, pipe in enumerate(self._pipes):
+            if identity(index + 1) != pipe and identity(self._copies[index]) == pipe:
+                os.dup2(self._copies[index], index + 1)
+            if not _is_open(self._streams[index]):
+                self._streams[index] = open(  # noqa: SIM115 - for good
+                    index + 1, "w", 1, *self._forms[index], closefd=False
+                )
+        sys.stdout, sys.stderr = self._streams
+
+    def _put_back_names(self) -> None:
+        """The folder, and where modules and variables are looked up.
+
+        A module that the task was the first to import may need what it has added there for as long as the
+        process lives: it is not executed again.
+        """
+        imported, self._modules = len(sys.modules) != self._modules, len(sys.modules)
+        if sys.path != self._path:
+            if imported:
+                self._path += [entry for entry in sys.path if entry not in self._path]
+            sys.path[:] = self._path
+        if _environment != self._environ:
+            if imported:
+                self._environ = _environment | self._environ
+            for name in _environment.keys() - self._environ.keys():
+                del os.environb[name]
+            for name, value in self._environ.items():
+                if _environment.get(name) != value:
+                    os.environb[name] = value
+        if _folder() != self._folder and self._folder is not None:
+            os.chdir(self._folder)
+
+    def _put_back_decimal(self) -> None:
+        """Tasks run in a copy of the context, which holds the same object for the rules of decimals."""
+        decimal = sys.modules.get("decimal")
+        if decimal is not None:
+            if self._decimal is None:
+                self._decimal = decimal.getcontext().copy()
+            decimal.setcontext(self._decimal.copy())
+
+    def _not_put_back(self) -> str | None:
+        if (os.getresuid(), os.getresgid()) != self._user:
+            return "has changed the user of its process"
+        if list(map(resource.getrlimit, _LIMITS)) != self._limits:
+            try:
+                for limit, before in zip(_LIMITS, self._limits, strict=True):
+                    resource.setrlimit(limit, before)
+            except (ValueError, OSError):
+                return "has lowered a limit of its process for good"
+        return None
+
+    def _tell_of_threads(self, task: str) -> None:
+        """They go on, and end with the worker. It does not wait for them."""
+        if threading.active_count() <= len(self._threads):
+            return
+        threads = set(threading.enumerate())
+        left = [thread.name for thread in threads - self._threads if not thread.daemon]
+        self._threads = threads
+        if left and task not in self._told:
+            self._told.add(task)
+            names = ", ".join(sorted(left)[:5])
+            _warn(
+                f"{task} has left {len(left)} threads running ({names}):"
+                " they end with the worker, which may be at any moment"
+            )
+
+    def _tell_of_children(self, task: str) -> None:
+        """Those in a process group of their own outlive the worker: they are left alone."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        for pid, name, group, ended in children():
+            if ended and pid in self._told:
+                os.waitpid(pid, os.WNOHANG)  # an orphan: nobody else would
+                self._told.discard(pid)
+            elif not ended and group != self._group and pid not in self._told:
+                self._told.add(pid)
+                _warn(f"{task} has left the process {pid} ({name}) running: it is left alone")
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it has been deleted
+        return None
+
+
+def _is_open(stream: TextIO) -> bool:
+    try:
+        return not stream.closed
+    except ValueError:  # its buffer has been detached
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _warn(text: str) -> None:
+    import logging
+
+    logging.getLogger("autocron_web.task").warning(text)
