@@ -12,9 +12,10 @@ from .. import __version__
 from ..jobs import FINISHED, SECOND, Job, now
 
 if TYPE_CHECKING:
-    from .crew import Crew, Worker
+    from .crew import Crew
     from .dispatch import Dispatcher
     from .links import Links
+    from .member import Worker
     from .storethread import StoreThread
     from .timetable import Timetable
 
