@@ -236,7 +236,8 @@ class Dispatcher:
                 self._revive({job.task for job in outcomes if job.reason == UNKNOWN_TASK})
             self._visit()
 
-        self._store.ask(visit, visited)
+        # After a loss of power that undoes a claim the job waits, as it would if the claim were found.
+        self._store.ask(visit, visited, durable=bool(outcomes))
 
     def _can_collect(self) -> bool:
         """While short jobs lie ready for the workers, their outcomes wait a moment for the next ones.
@@ -351,7 +352,7 @@ class Dispatcher:
             for job in jobs:
                 store.annotate(job.id, epoch, job.meta)
 
-        self._store.ask(save, lambda _: self.on_news(jobs))
+        self._store.ask(save, lambda _: self.on_news(jobs), durable=False)
 
 
 def _judged(job: Job, head: dict[str, Any]) -> Job:

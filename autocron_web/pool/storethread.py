@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import StoreError, StoreGone
 from ..store import Store
@@ -17,6 +17,14 @@ Reply = Callable[[Any], None]
 
 TICK = 1.0  # seconds between looks at the store when nothing happens
 _RETRIES = (0.05, 0.2, 0.5, 1.0)  # seconds between tries when the store cannot be used
+
+
+class Request(NamedTuple):
+    """What is to be done with the store, and who is told of it."""
+
+    operation: Operation
+    reply: Reply | None
+    durable: bool
 
 
 class StoreThread:
@@ -42,7 +50,7 @@ class StoreThread:
         self._on_usurped = on_usurped
         self._on_change = on_change  # somebody else has written to the store
         self._on_trouble = on_trouble  # what happened, and whether it is for good
-        self._inbox: queue.SimpleQueue[tuple[Operation, Reply | None] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._unheeded = False  # somebody has written, and that has not been looked into yet
         self._told = ""  # the trouble that was told of, until it is over
@@ -51,9 +59,18 @@ class StoreThread:
     def start(self) -> None:
         self._thread.start()
 
-    def ask(self, operation: Callable[[Store], T], reply: Callable[[T], None] | None = None) -> None:
-        """Run `operation(store)` in the thread's next transaction, then `reply(its result)` in the loop."""
-        self._inbox.put((operation, reply))
+    def ask(
+        self,
+        operation: Callable[[Store], T],
+        reply: Callable[[T], None] | None = None,
+        *,
+        durable: bool = True,
+    ) -> None:
+        """Run `operation(store)` in the thread's next transaction, then `reply(its result)` in the loop.
+
+        durable: whether what it writes must outlast a loss of power by itself: it costs a sync.
+        """
+        self._inbox.put(Request(operation, reply, durable))
 
     @property
     def trouble(self) -> str:
@@ -95,12 +112,12 @@ class StoreThread:
                 self._commit(batch)
         self._store.close()
 
-    def _commit(self, batch: list[tuple[Operation, Reply | None]]) -> None:
-        tries = 0
+    def _commit(self, batch: list[Request]) -> None:
+        durable, tries = any(request.durable for request in batch), 0
         while True:
             try:
-                with self._store.batch():
-                    results = [operation(self._store) for operation, _ in batch]
+                with self._store.batch(durable=durable):
+                    results = [request.operation(self._store) for request in batch]
                 self._told = ""
                 break
             except StoreError as error:
@@ -111,7 +128,9 @@ class StoreThread:
                 if self._closing.wait(_RETRIES[min(tries, len(_RETRIES) - 1)]) and tries > len(_RETRIES):
                     return
                 tries += 1
-        replies = [(reply, result) for (_, reply), result in zip(batch, results, strict=True) if reply]
+        replies = [
+            (request.reply, result) for request, result in zip(batch, results, strict=True) if request.reply
+        ]
         if replies:
             self._loop.call_soon(lambda: _answer(replies))
 

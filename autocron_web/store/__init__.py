@@ -115,8 +115,10 @@ class Store(Protocol):
 
     # -- the monitor's side -----------------------------------------------------------------
 
-    def batch(self) -> AbstractContextManager[None]:
+    def batch(self, *, durable: bool = True) -> AbstractContextManager[None]:
         """One write transaction around several calls, committed on leaving, rolled back on an exception.
+
+        durable: whether it must outlast a loss of power by itself; else with the next one that does.
 
         It belongs to the calling thread; other threads' writes wait for its end. Inside another one it is
         a part of that. When a call in it has failed, nothing of it is stored, even if that was caught.

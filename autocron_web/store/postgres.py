@@ -128,12 +128,12 @@ class PostgresStore:
 
     # -- the monitor's side -----------------------------------------------------------------
 
-    def batch(self) -> AbstractContextManager[None]:
-        return self._batch()
+    def batch(self, *, durable: bool = True) -> AbstractContextManager[None]:
+        return self._batch(durable)
 
     @contextmanager
-    def _batch(self) -> Iterator[None]:
-        with self._transaction():
+    def _batch(self, durable: bool) -> Iterator[None]:
+        with self._transaction(durable=durable):
             yield
 
     def take_epoch(self, owner: str) -> int:
@@ -240,7 +240,7 @@ class PostgresStore:
         return connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self, *, durable: bool = True) -> Iterator[Connection]:
         """One transaction, committed on leaving; inside another one of the same thread, a part of it."""
         own = self._own()
         with own.lock:
@@ -253,7 +253,7 @@ class PostgresStore:
                 if joins:
                     _refuse_a_failed_batch(connection)
                 else:
-                    _run(connection, sql.BEGIN)
+                    _run(connection, sql.BEGIN if durable else sql.BEGIN_WITHOUT_SYNC)
                     own.holder = threading.get_ident()
                 yield connection
                 if not joins:

@@ -13,6 +13,8 @@ from .rows import COLUMNS
 # -- transactions and schema ------------------------------------------------------------------------
 
 BEGIN = "BEGIN"
+# The same for what a crash of the server may undo, if no later commit that waits for the disk has followed.
+BEGIN_WITHOUT_SYNC = "BEGIN; SET LOCAL synchronous_commit TO off"
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 # One process at a time brings the schema up to date; the number is that of nothing else.

@@ -158,12 +158,12 @@ class SqliteStore:
 
     # -- the monitor's side -----------------------------------------------------------------
 
-    def batch(self) -> AbstractContextManager[None]:
-        return self._batch()
+    def batch(self, *, durable: bool = True) -> AbstractContextManager[None]:
+        return self._batch(durable)
 
     @contextmanager
-    def _batch(self) -> Iterator[None]:
-        with self._file.transaction():
+    def _batch(self, durable: bool) -> Iterator[None]:
+        with self._file.transaction(durable=durable):
             yield
 
     def take_epoch(self, owner: str) -> int:

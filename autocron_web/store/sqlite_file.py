@@ -34,6 +34,7 @@ class Own:
         self.pid = os.getpid()
         self.write_lock = threading.RLock()
         self.writer: sqlite3.Connection | None = None
+        self.synchronous = ""  # the writer's setting
         self.holder = 0  # the thread whose transaction is open
         self.version: int | None = None  # the last answer of DATA_VERSION
         self.commit = threading.Condition()
@@ -60,6 +61,7 @@ class Own:
         if self.writer is not None:
             self.writer.close()
             self.writer = self.version = None
+            self.synchronous = ""
 
     def close_reader(self) -> None:
         if self.reader is not None:
@@ -162,10 +164,13 @@ class SqliteFile:
     # -- use ----------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self, since: float | None = None) -> Iterator[sqlite3.Connection]:
+    def transaction(
+        self, since: float | None = None, *, durable: bool = True
+    ) -> Iterator[sqlite3.Connection]:
         """One write transaction, committed on leaving; inside another one of the same thread, a part of it.
 
-        `since` is when the caller began to wait for it (`time.monotonic()`).
+        `since` is when the caller began to wait for it (`time.monotonic()`). One that need not be `durable`
+        is not synced: a loss of power may undo it, but not after the next one that is.
         """
         own = self.own()
         if own.is_mine():
@@ -178,7 +183,7 @@ class SqliteFile:
         since = time.monotonic() if since is None else since
         self._intact()
         with own.write_lock:
-            connection = self._begin(own, since)
+            connection = self._begin(own, since, durable)
             own.holder = threading.get_ident()
             try:
                 yield connection
@@ -242,7 +247,7 @@ class SqliteFile:
         with own.noting:
             own.descriptors = of_database(self.path)
 
-    def _begin(self, own: Own, since: float) -> sqlite3.Connection:
+    def _begin(self, own: Own, since: float, durable: bool) -> sqlite3.Connection:
         """Begin a transaction, and wait for that as long as those who have the lock get on with their work.
 
         Under load a process may lose every race for longer than the busy timeout. No call is to fail
@@ -251,6 +256,10 @@ class SqliteFile:
         self.open()
         connection = own.writer
         assert connection is not None
+        synchronous = self._synchronous if durable else sql.SYNCHRONOUS["normal"]
+        if own.synchronous != synchronous:  # which cannot be changed inside a transaction
+            connection.execute(synchronous)
+            own.synchronous = synchronous
         version: int | None = None
         pause = 0.0005
         while True:
