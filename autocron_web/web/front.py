@@ -7,12 +7,14 @@ authorisation lets the caller in, and hand on the answer.
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..engine import engine
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from .status import Level
 
 #: Every answer is of this moment and for this caller, and never anything but what it says it is.
 HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
@@ -27,24 +29,33 @@ class Answer(NamedTuple):
     body: bytes
 
 
-Page = Callable[[bool], tuple[int, str, bytes]]
+Page = Callable[["Level"], tuple[int, str, bytes]]
 
 
-def _status(allowed: bool) -> tuple[int, str, bytes]:
-    link = engine._link
-    linked = link is not None and link.serving and link.connected
-    document = {"status": "pass" if linked else "fail", **({"linked": linked} if allowed else {})}
-    return 200 if linked else 503, "application/health+json", json.dumps(document).encode()
+# A page is imported when it is first asked for: most apps have none.
 
 
-def _ready(allowed: bool) -> tuple[int, str, bytes]:
-    return 200, "application/health+json", b'{"status": "pass"}'
+def _status(level: Level) -> tuple[int, str, bytes]:
+    from .status import answer
+
+    return answer(engine, level)
 
 
-def _metrics(allowed: bool) -> tuple[int, str, bytes]:
-    return 200 if allowed else 401, "text/plain; version=0.0.4; charset=utf-8", b""
+def _ready(level: Level) -> tuple[int, str, bytes]:
+    from .status import ready_answer
+
+    return ready_answer(engine)
 
 
+def _metrics(level: Level) -> tuple[int, str, bytes]:
+    if level == "none":
+        return 401, "text/plain; charset=utf-8", b"The metrics need the right to the status, or the token.\n"
+    from .status import metrics_answer
+
+    return metrics_answer(engine)
+
+
+#: What is answered below the prefix, by its name.
 PAGES: dict[str, Page] = {"status": _status, "ready": _ready, "metrics": _metrics}
 
 
@@ -61,17 +72,20 @@ class Front:
         self.paths = {f"{settings.url_prefix}/{page}": page for page in pages}
         self._token = settings.token
 
-    def answer(self, method: str, path: str, authorization: str | None, allowed: bool = False) -> Answer:
-        """The answer for one of `paths`.
+    def answer(self, method: str, path: str, authorization: str | None, allowed: object = False) -> Answer:
+        """The answer for one of `paths`, within a second: an event loop calls it in a thread.
 
         authorization: the header of that name. allowed: what the framework's own authorisation says of
-            the caller; without it, the bearer token decides.
+            the visitor: true, "detail" for one who may also see arguments, output and tracebacks, or
+            false: then the bearer token decides.
         """
         if method not in METHODS:
             return _answer(405, "text/plain; charset=utf-8", b"", ("Allow", ", ".join(METHODS)))
-        status, kind, body = PAGES[self.paths[path]](allowed or self._has_token(authorization))
-        extra = [("WWW-Authenticate", "Bearer")] if status == 401 else []
-        answer = _answer(status, kind, body, *extra)
+        level: Level = "none"
+        if allowed or self._has_token(authorization):
+            level = "detail" if allowed == "detail" else "full"
+        code, kind, body = PAGES[self.paths[path]](level)
+        answer = _answer(code, kind, body, *([("WWW-Authenticate", "Bearer")] if code == 401 else []))
         return answer._replace(body=b"") if method == "HEAD" else answer
 
     def _has_token(self, authorization: str | None) -> bool:

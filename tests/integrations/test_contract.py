@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ ADAPTERS: list[Adapter] = [
 
 each_adapter = pytest.mark.parametrize("adapter", ADAPTERS, ids=repr)
 
+AT_ONCE = 4.0  # seconds for two answers, of which each takes one at most, on a busy machine
 TOKEN = "a-token-of-at-least-thirty-two-characters"
 
 
@@ -208,6 +210,32 @@ def test_the_status_is_only_read(adapter: Adapter, app: Any) -> None:
         reply = adapter.ask(app, method, "/autocron/status", {})
         assert reply.status == 405
         assert "GET" in reply.headers["allow"]
+
+
+BREAK: dict[str, Callable[[Path], object]] = {
+    "store_gone": lambda file: file.unlink(),
+    "store_corrupt": lambda file: file.write_bytes(b"no database, " * 4096),
+}
+
+
+@each_adapter
+@pytest.mark.parametrize("code", BREAK)
+def test_a_broken_store_is_told_at_once(adapter: Adapter, app: Any, code: str, home: Path) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert adapter.ask(app, "GET", "/autocron/ready", headers).status == 200
+    for file in home.glob("orders.db-*"):
+        file.unlink()
+    BREAK[code](home / "orders.db")
+
+    def is_told() -> bool:
+        began = time.monotonic()
+        ready, told = (adapter.ask(app, "GET", f"/autocron/{page}", headers) for page in ("ready", "status"))
+        assert time.monotonic() - began < AT_ONCE
+        codes = {reason["code"] for reason in json.loads(told.body)["reasons"]}
+        assert b"Traceback" not in told.body
+        return (ready.status, told.status) == (503, 503) and code in codes
+
+    wait_until(is_told, 10, code)
 
 
 @each_adapter
