@@ -20,7 +20,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     trouble = getattr(apps.get_app_config("autocron"), "trouble", None)
     if trouble is not None and not messages:
         messages.append(Error(str(trouble), id="autocron.E002"))
-    if not messages and config.read().settings.status and not any(_includes_status()):
+    if not messages and getattr(settings, "AUTOCRON", {}).get("STATUS") and not any(_includes_status()):
         messages.append(
             Warning(
                 "AUTOCRON['STATUS'] is True, but no URL leads to it",

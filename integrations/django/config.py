@@ -56,7 +56,7 @@ def find_problems() -> Iterator[Problem]:
             yield Problem(f"{_spell(ON_COMMIT)} is {value!r}: it can be True or False")
         elif key != ON_COMMIT:
             yield from _wrong({"DATABASE": "any.db", key: value})
-    if "DATABASE" not in given:
+    if "DATABASE" not in given and given.get("AUTOSTART", True):
         yield from _wrong({})
 
 
@@ -76,8 +76,11 @@ def _spell(word: str) -> str:
 
 def _settings(given: dict[str, Any]) -> Settings:
     spelled = {_spell(key): value for key, value in given.items()}
+    spelled.setdefault(_spell("status"), True)  # who includes the URLs has asked for it
     words = Settings.read(spelled.get, _spell, {})
-    return words._replace(database=words.database or default_database(project(), _spell("database")))
+    if words.database is None and words.autostart:
+        words = words._replace(database=default_database(project(), _spell("database")))
+    return words
 
 
 def _wrong(given: dict[str, Any]) -> Iterator[Problem]:

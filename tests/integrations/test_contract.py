@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from adapter_site import Adapter, Reply, Site, own_engine
 from contract_asgi import AsgiAdapter, StarletteAdapter
+from contract_django import DjangoAdapter
 from contract_flask import FlaskAdapter
 from contract_tornado import TornadoAdapter
 from contract_wsgi import BottleAdapter, WsgiAdapter
@@ -27,6 +28,7 @@ __all__ = ["own_engine"]
 ADAPTERS: list[Adapter] = [
     AsgiAdapter(),
     BottleAdapter(),
+    DjangoAdapter(),
     FlaskAdapter(),
     StarletteAdapter(),
     TornadoAdapter(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from django_site import RUNSERVER, Project, made_project, open_files, project, seen_by
 
 from autocron_web import codec
+from autocron_web.store.sqlite import SqliteStore
 from conftest import need, pool_processes, wait_until
 from pool_app import wait_for_pool
 
@@ -256,32 +258,190 @@ def test_a_project_with_a_name_like_many_is_asked_for_its_database(project: Proj
     project.manage("check", SHOP_SETTINGS='{"DATABASE": "shop.db"}')
 
 
-# -- the project's own tests ------------------------------------------------------------------------------
-
+# -- tests of a project ------------------------------------------------------------------------------------
 
 TESTS = """
-from django.test import TestCase
+from django.db import transaction
+from django.test import Client, TestCase, TransactionTestCase
+import autocron_web as autocron
 from autocron_web.testing import recording
 from orders.models import Order
 from orders.tasks import context, count
 
 class OrderTest(TestCase):
-    def test_calls_run_at_once_with_the_data_of_the_test(self):
-        order = Order.objects.create(word="a")
-        self.assertEqual(count(order.pk).get()[0], 1)
+    def test_calls_run_at_once(self):
+        assert context("a").result == [1, "Europe/Berlin", "de", "/call/a"]
+        assert Order.objects.count() == 1
 
-    def test_recorded_calls(self):
-        autocron = self.enterContext(recording())
-        context("b")
-        self.assertEqual([call.args for call in autocron.enqueued(context)], [("b",)])
-        self.assertEqual(Order.objects.count(), 0)
-        autocron.drain()
-        self.assertEqual(Order.objects.get().word, "b")
+    def test_calls_in_transactions_wait_for_it(self):
+        with self.captureOnCommitCallbacks(execute=True):
+            with transaction.atomic():
+                result = count(1)
+            assert result.status == "waiting"
+        assert result.status == "done"
+
+    def test_they_can_be_recorded(self):
+        with recording() as recorded:
+            context("b")
+            assert [call.args for call in recorded.enqueued(context)] == [("b",)]
+            assert Order.objects.count() == 0
+            recorded.drain()
+            assert Order.objects.get().word == "b"
+
+class CommitTest(TransactionTestCase):
+    def test_views_whose_calls_wait_for_the_commit(self):
+        Client().get("/atomic")
+        assert [result.result[0] for result in autocron.get_results()[:1]] == [1]
 """
 
 
-def test_the_tests_of_the_project_run_calls_at_once_or_record_them(project: Project, home: Path) -> None:
+def test_in_tests_of_a_project_calls_run_at_once_and_nothing_starts(project: Project, home: Path) -> None:
     project.write("orders/tests.py", TESTS)
-    assert "Ran 2 tests" in project.manage("test")
-    assert list(home.iterdir()) == []
+    assert "Ran 4 tests" in project.manage("test", "--parallel", "1")
     assert pool_processes() == {}
+    assert list(home.iterdir()) == []
+
+
+def test_also_under_pytest_django(project: Project, home: Path) -> None:
+    project.write("orders/tests.py", TESTS)
+    project.write("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = shop.settings\n")
+    said = project.run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "orders/tests.py")
+    assert "4 passed" in said
+    assert pool_processes() == {}
+    assert list(home.iterdir()) == []
+
+
+# -- other ways to set it up -------------------------------------------------------------------------------
+
+#: As the specification prints them, with this package's name.
+APPS = """
+import autocron_web as autocron
+from django.apps import AppConfig
+
+class OrdersConfig(AppConfig):
+    default_auto_field = 'django.db.models.BigAutoField'
+    name = 'orders'
+
+    def ready(self):
+        autocron.start("the_django_app.db")
+"""
+
+VIEW = """
+# view.py
+import time
+import autocron_web as autocron
+
+from django.http import HttpResponse
+
+@autocron.delay
+def do_this_later():
+    \"\"\"example for a blocking task.\"\"\"
+    time.sleep(2)
+    print("\\ndo this later")
+
+@autocron.cron("* * * * *")
+def cronjob():
+    \"\"\"do something every minute\"\"\"
+    print("action from the cron job")
+
+def index(request):
+    \"\"\"view providing the response without delay.\"\"\"
+    task_result = do_this_later()
+    return HttpResponse(f"Hello, TaskResult uuid: {task_result.uuid}")
+"""
+
+
+def test_the_specifications_own_way(project: Project, home: Path) -> None:
+    project.append("shop/settings.py", "INSTALLED_APPS.remove('autocron_web.django')\n")
+    project.write("orders/apps.py", APPS)
+    project.write("orders/view.py", VIEW)
+    project.append(
+        "shop/urls.py", "from orders.view import index\nurlpatterns.append(path('later', index))\n"
+    )
+    project.manage("check")
+    assert pool_processes() == {}
+    server = project.serve(*RUNSERVER)
+    called = server.ask("/later").decode().rpartition(" ")[2]
+    wait_for_pool()
+    assert server.get("call/a")["result"] == seen_by("a")  # of the framework it sees the same
+    project.store = SqliteStore(home / "the_django_app.db")
+    wait_until(lambda: {job.state for job in project.jobs() if job.id == called} == {"done"}, 20, "the job")
+    wait_until(lambda: "do this later" in server.output, 10, "what the task has printed")
+
+
+SINGLE = """
+import os, sys
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.core.wsgi import get_wsgi_application
+from django.http import JsonResponse
+from django.urls import path
+import autocron_web as autocron
+
+settings.configure(
+    ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="x", TIME_ZONE="Europe/Berlin", DEBUG=True,
+    INSTALLED_APPS=["autocron_web.django"], AUTOCRON={"DATABASE": "single.db"},
+)
+
+@autocron.delay
+def double(number):
+    from django.utils import timezone
+    return [2 * number, str(timezone.get_current_timezone())]
+
+urlpatterns = [path("<int:number>", lambda request, number: JsonResponse({"result": double(number).get(20)}))]
+
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)
+else:
+    application = get_wsgi_application()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["python single.py runserver {port}", "gunicorn -b 127.0.0.1:{port} single"],
+    ids=["runserver", "gunicorn"],
+)
+def test_a_project_in_a_single_file(project: Project, command: str) -> None:
+    project.write("single.py", SINGLE)
+    program, *words = command.split()
+    server = project.serve(need(program), *words)
+    assert server.get("4")["result"] == [8, "Europe/Berlin"]
+    wait_for_pool()
+
+
+# -- status ------------------------------------------------------------------------------------------------
+
+STAFF = """
+from django.contrib.auth.models import User
+from django.test import Client, override_settings
+User.objects.create_user("ann", is_staff=True)
+User.objects.create_user("bob")
+User.objects.create_user("eve", is_staff=True, is_active=False)
+seen = {}
+for name in [None, "ann", "bob", "eve"]:
+    client = Client()
+    if name:
+        client.force_login(User.objects.get(username=name))
+    answer = client.get("/jobs/status")
+    seen[str(name)] = [len(answer.json()) > 1, client.get("/jobs/metrics").status_code]
+seen["off"] = []
+with override_settings(AUTOCRON={"STATUS": False}):
+    seen["off"] = [Client().get(f"/jobs/{page}").status_code for page in ("status", "ready", "metrics")]
+print(json.dumps(seen))
+"""
+
+
+def test_the_status_tells_more_to_the_staff(project: Project) -> None:
+    includes = "urlpatterns.append(path('jobs/', include('autocron_web.django.urls')))\n"
+    project.append("shop/urls.py", includes)
+    middleware = "MIDDLEWARE.append('django.contrib.auth.middleware.LoginRequiredMiddleware')\n"
+    project.append("shop/settings.py", middleware + "ALLOWED_HOSTS = ['*']\n")
+    project.manage("check", "--fail-level", "WARNING", SHOP_SETTINGS='{"STATUS": true}')
+    assert project.script(STAFF) == {
+        "None": [False, 401],
+        "ann": [True, 200],
+        "bob": [False, 401],
+        "eve": [False, 401],
+        "off": [404, 404, 404],
+    }
