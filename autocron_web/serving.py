@@ -90,8 +90,8 @@ def is_django_command(process: Process) -> bool:
 
 
 def is_django_test(process: Process) -> bool:
-    """Whether `manage.py test` runs the project's tests."""
-    return _django_command(process) == "test"
+    """Whether `manage.py` runs the tests of the project, or serves it with a database of theirs."""
+    return _django_command(process) in _DJANGO_TESTS
 
 
 def _django_command(process: Process) -> str | None:
