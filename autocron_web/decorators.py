@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar, overload
 
-from .errors import ConfigError
+from .errors import ConfigError, TaskDefinitionError
 from .options import Options, is_span
 from .tasks import Task, make_task
 
 if TYPE_CHECKING:
     import datetime
+    from typing import Protocol, Unpack
 
     from .crontab import Missed, Schedule
+    from .options import TaskOptions
+    from .tasks import AsyncTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[[], Any])
 
 
 class Cron(NamedTuple):
@@ -35,29 +39,11 @@ crons: dict[str, Cron] = {}
 
 
 @overload
-def delay(function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+def delay(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
 @overload
 def delay(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def delay(
-    *,
-    weeks: float = ...,
-    days: float = ...,
-    hours: float = ...,
-    minutes: float = ...,
-    seconds: float = ...,
-    schedule: datetime.datetime | None = ...,
-    retries: int = ...,
-    backoff: float = ...,
-    timeout: float | None = ...,
-    priority: int = ...,
-    queue: str = ...,
-    unique: str | None = ...,
-    expires: float | None = ...,
-    result_ttl: float | None = ...,
-    on_commit: bool = ...,
-    name: str | None = ...,
-) -> Decorator: ...
+def delay(**options: Unpack[TaskOptions]) -> Decorator: ...
 def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Make a function a task: calling it stores a job, which a worker process runs.
 
@@ -94,7 +80,7 @@ Field = int | str | Sequence[int | str]
 
 
 @overload
-def cron(function: Callable[[], R], /) -> Callable[[], R]: ...
+def cron(function: F, /) -> F: ...
 @overload
 def cron(
     crontab: str | None = ...,
@@ -219,8 +205,14 @@ def _by_schedule(
     if not is_span(catch_up):
         raise ConfigError(f"catch_up is {catch_up!r}: give a number of seconds, 0 or more")
 
-    def decorate(function: Callable[[], R]) -> Callable[[], R]:
+    def decorate(function: F) -> F:
         given: Any = function
+        bare: Any = given.function if isinstance(given, Task) else given
+        if needed := _needed(bare):
+            raise TaskDefinitionError(
+                f"{bare.__qualname__} cannot be a cron: it is called without arguments, and needs"
+                f" {', '.join(needed)}. Give them defaults, or let a function without arguments call it"
+            )
         task = given if isinstance(given, Task) else make_task(given, None, Options())
         crons[task.name] = Cron(task.name, schedule, missed, catch_up, overlap, start_now, doubtful)
         return function
@@ -228,18 +220,31 @@ def _by_schedule(
     return decorate
 
 
+def _needed(function: Callable[..., Any]) -> list[str]:
+    """The arguments without which a call fails; without `inspect`, which takes long to import."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return []
+    positional, named = code.co_varnames[: code.co_argcount], code.co_varnames[code.co_argcount :]
+    defaults: Any = getattr(function, "__defaults__", None) or ()
+    named_defaults: Any = getattr(function, "__kwdefaults__", None) or {}
+    return [
+        *positional[hasattr(function, "__self__") : code.co_argcount - len(defaults)],
+        *(name for name in named[: code.co_kwonlyargcount] if name not in named_defaults),
+    ]
+
+
 if TYPE_CHECKING:
-    from typing import Protocol
 
     class Decorator(Protocol):
         """What `delay(...)` with arguments returns."""
 
         @overload
-        def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
         @overload
         def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
     class CronDecorator(Protocol):
         """What `cron(...)` returns: the function stays as it is."""
 
-        def __call__(self, function: Callable[[], R], /) -> Callable[[], R]: ...
+        def __call__(self, function: F, /) -> F: ...

@@ -9,6 +9,31 @@ from .jobs import SECOND
 
 if TYPE_CHECKING:
     import datetime
+    from typing import Literal, TypedDict
+
+    class CallOptions(TypedDict, total=False):
+        """The keywords of `Task.options`, for type checkers."""
+
+        weeks: float
+        days: float
+        hours: float
+        minutes: float
+        seconds: float
+        schedule: datetime.datetime | None
+        retries: int
+        backoff: float
+        timeout: float | None
+        priority: int
+        queue: str
+        unique: Literal["args", "task"] | None
+        expires: float | None
+        result_ttl: float | None
+        on_commit: bool
+
+    class TaskOptions(CallOptions, total=False):
+        """Those of `delay`."""
+
+        name: str | None
 
 
 LONGEST = 1e10  # seconds: 300 years

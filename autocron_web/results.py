@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .client import Reader
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Flag(int):
@@ -34,7 +34,7 @@ class Progress(NamedTuple):
     note: str | None
 
 
-class Result(Generic[R]):
+class Result(Generic[R_co]):
     """What a call of a task returns: the job's id, and what has become of it.
 
     Each attribute reads the store, until the job has finished; then what was read is kept.
@@ -158,17 +158,17 @@ class Result(Generic[R]):
         return self._read().error
 
     @property
-    def result(self) -> R | None:
+    def result(self) -> R_co | None:
         """What the function returned; None before, and where it could not be stored (see `reason`)."""
         job = self._read()
         return _value(job) if job.state == "done" else None
 
     @property
-    def function_result(self) -> R | None:
+    def function_result(self) -> R_co | None:
         """The same as `result`, under its other name in autocron 1.x."""
         return self.result
 
-    def get(self, timeout: float | None = None) -> R:
+    def get(self, timeout: float | None = None) -> R_co:
         """Wait until the job has finished and return what the function returned.
 
         timeout: seconds to wait at most; None waits for ever.
@@ -179,10 +179,10 @@ class Result(Generic[R]):
             self._job = self._client.wait(self._job, timeout)
         return self._outcome(timeout)
 
-    def __await__(self) -> Generator[Any, None, R]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         return self._aget().__await__()
 
-    async def _aget(self) -> R:
+    async def _aget(self) -> R_co:
         if self._job.state not in FINISHED:
             self._job = await self._client.await_(self._job)
         return self._outcome(None)
@@ -191,10 +191,10 @@ class Result(Generic[R]):
         """Cancel the job, a running one by ending its worker. Whether it was waiting or running here."""
         return self._client.cancel(self._job.id, "cancelled by a call of cancel()")
 
-    def _outcome(self, timeout: float | None) -> R:
+    def _outcome(self, timeout: float | None) -> R_co:
         job = self._job
         if job.state == "done":
-            value: R = _value(job)
+            value: R_co = _value(job)
             return value
         if job.state == "error":
             raise JobFailed(f"{job.task} failed: {job.error}")

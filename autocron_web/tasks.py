@@ -12,10 +12,17 @@ from .options import Options
 from .settings import importable, main_name
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Unpack
+
+    from .options import CallOptions
     from .results import Result
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: One call of many: the arguments by position, or by name.
+Arguments = tuple[Any, ...] | list[Any] | dict[str, Any]
 
 #: Every task of this process by its name. Workers look jobs up here, and nowhere else.
 registry: dict[str, Task[..., Any]] = {}
@@ -55,11 +62,11 @@ class Task(Generic[P, R]):
         """Run the function here and now, as if it had not been decorated."""
         return self.function(*args, **kwargs)
 
-    def options(self, **options: Any) -> Call[P, R]:
+    def options(self, **options: Unpack[CallOptions]) -> Call[P, R]:
         """The same task with other options: those of `delay`, without `name`."""
         return Call(self, self.defaults.changed(**options))
 
-    def enqueue_many(self, calls: Iterable[Any]) -> list[Result[R]]:
+    def enqueue_many(self, calls: Iterable[Arguments]) -> list[Result[R]]:
         """Store many jobs in one commit. Each call is a tuple of arguments, or a dict of keywords.
 
         send_mail.enqueue_many([("a@b.c", "hi"), {"address": "d@e.f", "text": "ho"}])
@@ -109,6 +116,15 @@ class Task(Generic[P, R]):
         return f"{self.name}:{hashlib.sha256(ordered.encode()).hexdigest()}"
 
 
+if TYPE_CHECKING:
+
+    class AsyncTask(Task[P, R]):
+        """The task of an `async def`, for type checkers: only a direct call of it is another one."""
+
+        # What is enqueued gives R, and what is called gives a coroutine, as the function itself does.
+        def call(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...  # type: ignore[override]
+
+
 class Call(Generic[P, R]):
     """A task with options of its own for the calls that are made through it. Made by `Task.options`."""
 
@@ -126,7 +142,7 @@ class Call(Generic[P, R]):
         """As `Task.aenqueue`."""
         return await _aenqueue(self._task, self._options, args, kwargs)
 
-    def enqueue_many(self, calls: Iterable[Any]) -> list[Result[R]]:
+    def enqueue_many(self, calls: Iterable[Arguments]) -> list[Result[R]]:
         """As `Task.enqueue_many`."""
         return _enqueue_many(self._task, self._options, calls)
 
@@ -149,7 +165,7 @@ async def _aenqueue(
     return (await asyncio.to_thread(engine.enqueue, [job], on_commit=False))[0]
 
 
-def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Any]) -> list[Result[R]]:
+def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Arguments]) -> list[Result[R]]:
     from .engine import engine
 
     jobs = []

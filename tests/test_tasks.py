@@ -101,6 +101,18 @@ def test_a_cron_leaves_the_function_as_it_is(registry: dict[str, Any]) -> None:
     assert registry[name].function is clean
 
 
+def test_a_cron_needs_a_function_that_can_be_called_without_arguments() -> None:
+    def needs(user_id: int, *rest: int, word: str, more: int = 1) -> None: ...
+    def free(user_id: int = 1, *rest: int, word: str = "", **more: int) -> None: ...
+
+    for decorate in (autocron.cron, autocron.cron("0 2 * * *"), autocron.every(seconds=60)):
+        for function in (needs, autocron.delay(needs)):
+            with pytest.raises(autocron.TaskDefinitionError, match=r"and needs user_id, word\. Give"):
+                decorate(function)  # type: ignore[type-var]
+        decorate(free)
+    assert len(decorators.crons) == 1
+
+
 # -- the options -----------------------------------------------------------------------------------
 
 
