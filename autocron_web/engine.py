@@ -252,7 +252,7 @@ class Engine:
             return None, "not_started", str(error)
         if isinstance(client, BrokenClient):
             return None, "store_unusable", str(client.error)
-        if self._path is not None:
+        if self._path is not None and not isinstance(client, InlineClient):
             return self._path, "", ""
         if mode() == "inline":
             return None, "inline", "AUTOCRON_MODE is inline: calls run at once, and nothing is started"

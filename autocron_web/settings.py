@@ -64,8 +64,10 @@ def home() -> str:
     return os.path.join(folder, ".autocron")
 
 
-def database_path(database: str | os.PathLike[str]) -> str:
+def database_path(database: str | os.PathLike[str], *, make: bool = True) -> str:
     """The absolute path of the database file; makes the folder of relative names (0700), and no other one.
+
+    make: False for those who only look.
 
     Raises `ConfigError` for a name that cannot be a file, `StoreError` where the folder cannot be made.
     """
@@ -80,7 +82,8 @@ def database_path(database: str | os.PathLike[str]) -> str:
     if not os.path.isabs(name):
         folder = home()
         try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            if make:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"the folder {folder} for the database {name!r} cannot be made ({error.strerror}):"

@@ -283,6 +283,8 @@ def test_a_store_that_is_damaged(app: App, damage: str) -> None:
     wait_until(lambda: look(app)["status"] == "fail", 5, f"fail: {look(app)}")
     assert codes(look(app))[0].startswith("store_")
     script.kill()
+    # What the monitor could not write, it tries to until the end of its drain.
+    wait_until(lambda: not pids("monitor"), 30, "the end of the pool")
 
 
 ANOTHER_USER = """
