@@ -196,11 +196,15 @@ def pids(role: str) -> set[int]:
 def wait_for_pool(monitors: int = 1, workers: int = 2, timeout: float = 10) -> tuple[set[int], set[int]]:
     """Wait until there are so many; their pids."""
 
+    found: tuple[set[int], set[int]] = set(), set()
+
     def complete() -> bool:
-        return (len(pids("monitor")), len(pids("worker"))) == (monitors, workers)
+        nonlocal found
+        found = pids("monitor"), pids("worker")
+        return (len(found[0]), len(found[1])) == (monitors, workers)
 
     wait_until(complete, timeout, f"{monitors} monitor and {workers} workers, not {pool_processes()}")
-    return pids("monitor"), pids("worker")
+    return found
 
 
 def seconds_until(condition: Callable[[], object], timeout: float, what: str) -> float:

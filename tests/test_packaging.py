@@ -133,7 +133,8 @@ def answer(python: Path | str, code: str, folder: Path) -> Any:
 IMPORT_ALL = """
 import importlib, importlib.metadata, json, pkgutil, autocron_web
 names = [module.name for module in pkgutil.walk_packages(autocron_web.__path__, "autocron_web.")]
-files = [importlib.import_module(name).__file__ for name in names]
+needs_pytest = "autocron_web.pytest_plugin"  # imported by pytest alone
+files = [importlib.import_module(name).__file__ for name in names if name != needs_pytest]
 print(json.dumps([names, files, autocron_web.__version__, importlib.metadata.version("autocron-web")]))
 """
 

@@ -191,4 +191,5 @@ def test_the_main_module_has_the_name_by_which_it_can_be_imported(
         main.__file__ = file
     main.__spec__ = types.SimpleNamespace(name=spec) if spec else None  # type: ignore[assignment]
     monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.delitem(sys.modules, "__mp_main__", raising=False)  # a test before may have made one
     assert settings.main_name() == name
