@@ -1,0 +1,20 @@
+"""A small shop of Bottle, served by what comes with it."""
+
+from __future__ import annotations
+
+import bottle
+from small import DATABASE, PORT, WORKERS, answer
+
+from autocron_web.bottle import AutocronPlugin
+
+app = bottle.Bottle()
+app.install(AutocronPlugin(database=DATABASE, workers=WORKERS))
+
+
+def page(path: str) -> dict[str, object]:
+    return answer(bottle.request.method, path)
+
+
+app.get("/<path:re:.*>", callback=page)
+app.post("/<path:re:.*>", callback=page)
+app.run(port=PORT, quiet=True)

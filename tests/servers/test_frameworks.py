@@ -1,0 +1,123 @@
+"""Each framework under the servers that its people use: each job runs once in one pool, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from server_site import Site
+
+from conftest import CHECKOUT
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc"),
+]
+
+JOBS = 30
+LINGER, DRAIN, SLACK = 5.0, 10.0, 2.0
+
+GUNICORN = "gunicorn --no-control-socket -b 127.0.0.1:{port} -w 2"
+ASGI, WSGI = "small_asgi:app", "small_wsgi:app"
+
+
+class Row(NamedTuple):
+    """One line of the table: whose app, under which server, and what is typed.
+
+    group: whether SIGTERM goes to all of its processes, as from systemd: the first one does not hand it on.
+    """
+
+    framework: str
+    server: str
+    command: str
+    group: bool = False
+
+    def argv(self, **values: object) -> list[str]:
+        program, *words = [word.format(**values) for word in self.command.split()]
+        return [os.path.join(sysconfig.get_path("scripts"), program), *words]
+
+
+ROWS = (
+    Row("Starlette", "hypercorn", f"hypercorn -w 2 -b 127.0.0.1:{{port}} {ASGI}"),
+    Row("Starlette", "granian", f"granian --interface asgi --workers 2 --port {{port}} {ASGI}"),
+    Row("Starlette", "uvicorn", f"uvicorn --port {{port}} {ASGI}"),
+    Row(
+        "Starlette", "uvicorn `--lifespan off`", f"uvicorn --workers 2 --lifespan off --port {{port}} {ASGI}"
+    ),
+    Row("Starlette", "gunicorn, uvicorn's worker", f"{GUNICORN} -k uvicorn.workers.UvicornWorker {ASGI}"),
+    Row("Starlette", "gunicorn `-k asgi`", f"{GUNICORN} -k asgi {ASGI}"),
+    Row("WSGI", "waitress", f"waitress-serve --listen 127.0.0.1:{{port}} {WSGI}"),
+    Row("WSGI", "gunicorn `--preload`", f"{GUNICORN} --preload {WSGI}"),
+    Row("WSGI", "granian", f"granian --interface wsgi --workers 2 --port {{port}} {WSGI}"),
+    Row(
+        "WSGI",
+        "uWSGI",
+        "uwsgi --http-socket 127.0.0.1:{port} --module small_wsgi:app --die-on-term --master --processes 2"
+        f" --binary-path {sys.executable}",
+    ),
+    Row("Bottle", "its own", "python small_bottle.py"),
+    Row("Tornado", "its own", "python small_tornado.py"),
+    Row("Tornado", "its own, two forks", "python small_tornado.py fork", group=True),
+)
+
+
+@pytest.fixture
+def make_site(nothing_left: list[Path]) -> Iterator[Callable[[Row], Site]]:
+    sites: list[Site] = []
+
+    def make(row: Row) -> Site:
+        sites.append(Site(row.argv, {}))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.close()
+
+
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: "".join(filter(str.isalnum, row.framework + row.server))
+)
+def test_each_job_runs_once_and_nothing_is_left(row: Row, make_site: Callable[[Row], Site]) -> None:
+    sites = {number: make_site(row) for number in (signal.SIGTERM, signal.SIGKILL)}
+    for site in sites.values():
+        site.launch()
+    for site in sites.values():
+        site.wait_until_serving()
+    words = [f"w{number}" for number in range(JOBS)]
+    pools = []
+    for site in sites.values():
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda word, site=site: site.post(f"/tell/{word}"), words))  # type: ignore[misc]
+        pools.append(site.wait_for_pool())
+        site.wait_for("tell", JOBS)
+        site.wait(lambda site=site: _all_done(site), 20, "the end of all jobs")  # type: ignore[misc]
+        assert sorted(line[1] for line in site.lines("tell")) == sorted(words)
+        assert site.pool() == pools[-1]
+    for number, site in sites.items():
+        if row.group:
+            os.killpg(site.pid, number)
+        else:
+            site.signal(number)
+    for site in sites.values():
+        site.wait_for_exit(LINGER + DRAIN)
+        site.wait(lambda site=site: not site.processes(), LINGER + DRAIN + SLACK, "the end of the pool")  # type: ignore[misc]
+
+
+def test_the_page_has_these_rows() -> None:
+    page = (CHECKOUT / "docs" / "servers.md").read_text()
+    shown = [
+        line for line in page.splitlines() if line.startswith("| ") and line.endswith(" 60 of 60 | yes |")
+    ]
+    assert shown == [f"| {row.framework} | {row.server} | 60 of 60 | yes |" for row in ROWS]
+
+
+def _all_done(site: Site) -> bool:
+    return [job.state for job in site.jobs()] == ["done"] * JOBS
