@@ -4,7 +4,7 @@
 #   make demo   [ARGS=--check]   the example newsletter, to look at; with --check it tries itself and ends
 #   make test   [ARGS="-k cron"] all tests on this Python; what differs between Pythons on the others found
 #   make test-3.13               the latter on one of them
-#   make matrix                  more servers and endings than make test tries, for half an hour
+#   make matrix                  all servers and endings, of which make test tries some: a quarter of an hour
 #   make check                   ruff, mypy and pyright; no tests
 #   make bench  [ARGS=--quick]   how fast it is, beside others
 #   make clean                   remove all environments, builds and caches

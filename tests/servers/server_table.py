@@ -29,6 +29,7 @@ class Server(NamedTuple):
     recycles: whether its processes are replaced all the time.
     debug: whether the sample app, which is the program, is told to run in debug mode.
     user: whom it becomes; it is started by root.
+    always: whether also `make test` tries it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Server(NamedTuple):
     recycles: bool = False
     debug: bool = False
     user: str | None = None
+    always: bool = False
 
     def argv(self, **values: object) -> list[str]:
         """The command line, with the program that is installed beside this Python."""
@@ -80,26 +82,28 @@ UWSGI = (
 )
 
 SERVERS = (
-    Server("gunicorn, sync", GUNICORN + "3", (HUP, USR2)),
+    Server("gunicorn, sync", GUNICORN + "3", (HUP, USR2), always=True),
     Server("gunicorn, gthread", GUNICORN + "3 -k gthread --threads 4", (HUP,)),
     Server("gunicorn, gevent", GUNICORN + "3 -k gevent", (HUP,)),
-    Server("gunicorn `--preload`", GUNICORN + "3 --preload", (USR2,)),
-    Server("gunicorn `--max-requests 5`", GUNICORN + "1 --max-requests 5", (HUP,), recycles=True),
+    Server("gunicorn `--preload`", GUNICORN + "3 --preload", (USR2,), always=True),
+    Server(
+        "gunicorn `--max-requests 5`", GUNICORN + "1 --max-requests 5", (HUP,), recycles=True, always=True
+    ),
     Server("gunicorn `-u nobody`", GUNICORN + "3 -u nobody", (HUP,), user="nobody"),
     Server("gunicorn `--preload -u nobody`", GUNICORN + "3 --preload -u nobody", (USR2,), user="nobody"),
-    Server("uvicorn `--workers 3`", UVICORN + "--workers 3", (HUP,)),
+    Server("uvicorn `--workers 3`", UVICORN + "--workers 3", (HUP,), always=True),
     Server("uvicorn `--reload`", UVICORN + "--reload", (FILE,)),
-    Server("uWSGI", UWSGI + "3", (HUP,)),
+    Server("uWSGI", UWSGI + "3", (HUP,), always=True),
     Server("uWSGI `--lazy-apps`", UWSGI + "3 --lazy-apps --master-fifo {fifo}", (CHAIN,)),
-    Server("`flask run --debug`", "flask --app shop run --debug --port {port}", (FILE,)),
+    Server("`flask run --debug`", "flask --app shop run --debug --port {port}", (FILE,), always=True),
     Server("Django, `runserver`", "python manage.py runserver {port}", (FILE,)),
     Server("Django, daphne", "daphne -p {port} shop_django_site:asgi", (RESTART,)),
     Server("Django, hypercorn", "hypercorn -w 3 -b 127.0.0.1:{port} shop_django_site:asgi", (RESTART,)),
-    Server("`python shop.py`", "python shop.py", (RESTART,)),
+    Server("`python shop.py`", "python shop.py", (RESTART,), always=True),
     Server("`python shop.py`, debug", "python shop.py", (FILE,), debug=True),
 )
 
-#: What a change of the core is to be tried with once: `make matrix`.
+#: What `make matrix` tries beside the servers of the table.
 MORE = (
     *(
         # with --preload, HUP goes on with the old code

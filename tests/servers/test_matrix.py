@@ -1,6 +1,7 @@
 """Every server with the same app: one pool, each job once, new code after a reload, nothing left at the end.
 
-`MATRIX=full` in the environment (`make matrix`) tries more servers, and endings that outlast the drain.
+`MATRIX=table` in the environment tries all servers of the table in docs/servers.md, not only some;
+`MATRIX=full` (`make matrix`) still more, and endings that outlast the drain.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from server_table import MORE, SERVERS, Reload, Server
 
 from conftest import cannot_run
 
-FULL = os.environ.get("MATRIX") == "full"
+MATRIX = os.environ.get("MATRIX")
+FULL = MATRIX == "full"
 
 pytestmark = [
     pytest.mark.once,
@@ -27,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc"),
 ]
 
-CHOSEN = [*SERVERS, *(MORE if FULL else ())]
+CHOSEN = [*(server for server in SERVERS if server.always or MATRIX), *(MORE if FULL else ())]
 
 #: Whether a job runs on when linger and drain are over.
 OUTLASTS = [
