@@ -25,7 +25,7 @@ def dumps(value: object) -> bytes:
     data = _plain_json(value) if _is_plain((value,), tags.MAX_DEPTH) else None
     if data is None:
         data = tags.to_json(_tagged(value, "the result", "result", "return")).encode()
-    return _within(MAX_RESULT_BYTES, data, "the result takes", "return")
+    return within(MAX_RESULT_BYTES, data, "the result takes", "return")
 
 
 def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[str] = ()) -> bytes:
@@ -43,7 +43,7 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], *, names: Sequence[
         positional = [_tagged(value, *label, "pass") for value, label in zip(args, labels, strict=True)]
         named = [(key, _tagged(value, f"argument {key!r}", key, "pass")) for key, value in kwargs.items()]
         data = tags.to_json([positional, tags.json_object(named)]).encode()
-    return _within(MAX_ARGUMENT_BYTES, data, "the arguments take", "pass")
+    return within(MAX_ARGUMENT_BYTES, data, "the arguments take", "pass")
 
 
 def loads(data: bytes) -> Any:
@@ -125,7 +125,8 @@ def _refuse_giants(values: Iterable[Any], limit: int, takes: str, give: str) -> 
 _SIZED = (str, bytes, list, tuple, dict, set, frozenset)
 
 
-def _within(limit: int, data: bytes, takes: str, give: str) -> bytes:
+def within(limit: int, data: bytes, takes: str, give: str) -> bytes:
+    """The data. Raises `NotStorable` if it is more than the limit."""
     if len(data) > limit:
         raise _too_large(limit, f"{takes} {len(data):,}", give)
     return data

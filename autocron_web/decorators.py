@@ -53,6 +53,8 @@ def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -
     schedule: a datetime at which it is due (a naive one is local time; one in the past is now).
     retries: how often it is tried again after an exception; 0.
     backoff: seconds before the first of these tries, doubled for each further one; 1.
+    jitter: the share of that pause by which it is longer at random, 0 to 1; 0.1. So jobs that failed together
+        do not all come back together.
     timeout: seconds after which a running job is ended; none.
     priority: higher runs first; 0.
     queue: a word to group jobs by; "default".
@@ -61,6 +63,7 @@ def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -
     expires: seconds after its due moment after which neither the job nor another try of it begins: it is
         cancelled then, or up to a minute later; none.
     result_ttl: seconds that a done job is kept; 1800.
+    serializer: "json", or "pickle" for arguments and results of any class; they are signed (docs/pickle.md).
     on_commit: whether a call in a transaction of Django is stored after its commit; True.
     name: what jobs call the task; `module.function`. Jobs of an earlier name wait until a task has it.
 

@@ -47,6 +47,7 @@ class Engine:
         self._client: Client | None = None
         self._link: Link | None = None
         self._path: str | None = None
+        self.key_file: str | None = None  # with which pickles are signed
         self._workers: int | None = None
         self._loader: dict[str, Any] | None = None
         self._serve = True
@@ -160,7 +161,7 @@ class Engine:
                 return False
             self._link = Link(path, self._hello, serving=False, durability=durability)
             self._client = StoreClient(store, self._link)
-            self._path = path
+            self._path, self.key_file = path, path + ".key"
         if not self._serve or mode() == "off" or serving.why_not(serving.this_process()) is not None:
             return False
         if not self._link.serving:
@@ -226,6 +227,7 @@ class Engine:
                 "cwd": _folder(),
                 "main": _main_module(),
                 "loader": self._loader,
+                "key_file": self.key_file,
                 "modules": tasks.defining_modules(),
             },
         }

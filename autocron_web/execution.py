@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import JobStopped
+from .errors import JobStopped, NotStorable
 from .jobs import MAX_TRACEBACK
 
 if TYPE_CHECKING:
     import asyncio
     from types import TracebackType
+
+    from .tasks import Task
 
 #: What a framework puts around every task: its app context, its connections. Filled by adapters.
 surroundings: list[Callable[[], AbstractContextManager[Any]]] = []
@@ -29,15 +31,15 @@ class Outcome(NamedTuple):
     result: bytes
 
 
-def run(function: Callable[..., Any], codec_name: str, payload: bytes) -> Outcome:
+def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcome:
     """Call the function with the stored arguments. Never raises: whatever comes out is the outcome."""
     global _stoppable
-    from . import codec
 
+    function = task.function
     started = time.perf_counter()
     pid = os.getpid()
     try:
-        args, kwargs = codec.load_call(payload)
+        args, kwargs = arguments(task, job_id, codec, payload)
         _stoppable = True
         # In a copy of the context: what it sets there is gone with it.
         value = copy_context().run(_call, function, args, kwargs)
@@ -49,13 +51,39 @@ def run(function: Callable[..., Any], codec_name: str, payload: bytes) -> Outcom
         return Outcome(_failure(function, error, time.perf_counter() - started), b"")
     if os.getpid() != pid:
         os._exit(0)
-    head = {"ok": True, "codec": "json", "seconds": time.perf_counter() - started}
+    head = {"ok": True, "codec": codec, "seconds": time.perf_counter() - started}
     try:
-        result = codec.dumps(value) if value is not None else b""
+        result = _dump(task, job_id, codec, value) if value is not None else b""
     except Exception as error:
         head["reason"] = _storable(f"the result was not stored: {error}")
         result = b""
     return Outcome(head, result)
+
+
+def arguments(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Any:
+    """The `args` and `kwargs` of a job; unpickled only if the task takes pickles. Raises `NotStorable`."""
+    if codec != "pickle":
+        from .codec import load_call
+
+        return load_call(payload)
+    if task.defaults.serializer != "pickle":
+        raise NotStorable(
+            f"the arguments of the job {job_id} are pickled, and {task.name} takes no pickles: they are not"
+            " unpickled. Give the task serializer='pickle' if they are its own"
+        )
+    from . import pickles
+
+    return pickles.load_call(task.name, job_id, payload)
+
+
+def _dump(task: Task[..., Any], job_id: str, codec: str, value: object) -> bytes:
+    if codec != "pickle":
+        from .codec import dumps
+
+        return dumps(value)
+    from . import pickles
+
+    return pickles.dump_result(task.name, job_id, value)
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

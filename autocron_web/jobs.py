@@ -80,6 +80,11 @@ def uuid7(milliseconds: int, tail: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def random() -> float:
+    """A number from 0 to 1, without the module of that name, which takes a while to import."""
+    return int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
+
+
 # -- what becomes of a running job; pure, so that each rule can be read and tested alone ---------------
 
 MAX_CRASHES = 3
@@ -87,6 +92,7 @@ MAX_ATTEMPTS = 20
 RESULT_TTL = 1800 * SECOND  # how long a done job is kept
 ERROR_TTL = 14 * 86400 * SECOND  # how long a failed or cancelled one is
 MAX_TRACEBACK = 64 * 1024  # bytes
+JITTER = 0.1  # the share of a pause by which it is longer at random
 MAX_PAUSE = 365 * 86400  # seconds before another try, however often the backoff was doubled
 
 
@@ -108,13 +114,25 @@ def succeeded(
     return done._replace(expires=moment + lasting)
 
 
-def failed(job: Job, moment: int, error_type: str, error: str, output: str | None = None) -> Job:
-    """The function raised: the job waits for its next try, or ends in `error`."""
+def failed(
+    job: Job,
+    moment: int,
+    error_type: str,
+    error: str,
+    output: str | None = None,
+    *,
+    dice: Callable[[], float] = random,
+) -> Job:
+    """The function raised: the job waits for its next try, or ends in `error`.
+
+    dice: a number from 0 to 1 for the jitter of the pause until then.
+    """
     failures = job.meta.get("failures", 0) + 1
     facts: dict[str, Any] = {"error_type": error_type, "error": error[-MAX_TRACEBACK:], "output": output}
     if failures > job.meta.get("retries", 0):
         return _finished(job, moment, state="error", **facts)
     pause = min(job.meta.get("backoff", 1.0) * 2.0 ** min(failures - 1, 40), MAX_PAUSE)
+    pause *= 1 + job.meta.get("jitter", JITTER) * dice()
     meta = {**job.meta, "failures": failures}
     return job._replace(state="waiting", due=moment + int(pause * SECOND), meta=meta, **facts)
 

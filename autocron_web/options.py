@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import ConfigError
-from .jobs import SECOND
+from .jobs import JITTER, SECOND
 
 if TYPE_CHECKING:
     import datetime
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         schedule: datetime.datetime | None
         retries: int
         backoff: float
+        jitter: float
         timeout: float | None
         priority: int
         queue: str
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     class TaskOptions(CallOptions, total=False):
         """Those of `delay`."""
 
+        serializer: Literal["json", "pickle"]
         name: str | None
 
 
@@ -49,6 +51,7 @@ class Options(NamedTuple):
     schedule: datetime.datetime | None = None
     retries: int = 0
     backoff: float = 1.0
+    jitter: float = JITTER
     timeout: float | None = None
     priority: int = 0
     queue: str = "default"
@@ -56,6 +59,7 @@ class Options(NamedTuple):
     expires: float | None = None
     result_ttl: float | None = None
     on_commit: bool = True
+    serializer: str = "json"  # of the task: not of a single call
 
     def changed(self, **given: Any) -> Options:
         """A copy with these keywords; raises `ConfigError` that names what is wrong."""
@@ -78,7 +82,7 @@ class Options(NamedTuple):
 
     def columns(self, due: int) -> dict[str, Any]:
         """What a job that is due then (in microseconds) has of these options, by the names of its columns."""
-        words = ("retries", "backoff", "timeout", "result_ttl")
+        words = ("retries", "backoff", "jitter", "timeout", "result_ttl")
         return {
             "queue": self.queue,
             "priority": self.priority,
@@ -92,6 +96,23 @@ class Options(NamedTuple):
         }
 
     def _check(self) -> None:
+        self._check_numbers()
+        if not isinstance(self.on_commit, bool):
+            raise ConfigError(f"on_commit is {self.on_commit!r}: it can be True or False")
+        if self.unique not in (None, "args", "task"):
+            raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
+        if not isinstance(self.queue, str) or not self.queue or not self.queue.isprintable():
+            raise ConfigError(f"queue is {self.queue!r}: give a word, such as 'mail'")
+        if self.schedule is not None and not hasattr(self.schedule, "timestamp"):
+            raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
+        if self.serializer not in ("json", "pickle"):
+            raise ConfigError(f"serializer is {self.serializer!r}: it can be 'json' or 'pickle'")
+        if self.serializer == "pickle" and self.unique == "args":
+            raise ConfigError(
+                "unique='args' compares arguments, which cannot be told from pickles: use unique='task'"
+            )
+
+    def _check_numbers(self) -> None:
         for word in ("retries", "priority"):
             value = getattr(self, word)
             if isinstance(value, bool) or not isinstance(value, int) or (word == "retries" and value < 0):
@@ -106,14 +127,8 @@ class Options(NamedTuple):
                 raise ConfigError(
                     f"{word} is {value!r}: give a number of seconds, 0 or more, of no more than 300 years"
                 )
-        if not isinstance(self.on_commit, bool):
-            raise ConfigError(f"on_commit is {self.on_commit!r}: it can be True or False")
-        if self.unique not in (None, "args", "task"):
-            raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
-        if not isinstance(self.queue, str) or not self.queue or not self.queue.isprintable():
-            raise ConfigError(f"queue is {self.queue!r}: give a word, such as 'mail'")
-        if self.schedule is not None and not hasattr(self.schedule, "timestamp"):
-            raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
+        if not is_span(self.jitter) or self.jitter > 1:
+            raise ConfigError(f"jitter is {self.jitter!r}: give a share of the pause, from 0 to 1")
 
 
 _UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}

@@ -219,7 +219,13 @@ _OLD_NAMES = {
 def _value(job: Job) -> Any:
     from . import codec
 
-    return codec.loads(job.result) if job.result else None
+    if not job.result:
+        return None
+    if job.codec == "pickle":
+        from . import pickles
+
+        return pickles.load_result(job.task, job.id, job.result)
+    return codec.loads(job.result)
 
 
 def _moment(microseconds: int) -> datetime.datetime:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from .errors import TaskDefinitionError
+from .errors import ConfigError, TaskDefinitionError
 from .jobs import Job, new_id, now
 from .options import Options
 from .settings import importable, main_name
@@ -63,7 +63,9 @@ class Task(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def options(self, **options: Unpack[CallOptions]) -> Call[P, R]:
-        """The same task with other options: those of `delay`, without `name`."""
+        """The same task with other options: those of `delay`, without `name` and `serializer`."""
+        if "serializer" in options:
+            raise ConfigError("serializer is an option of the task, not of a call: give it to delay()")
         return Call(self, self.defaults.changed(**options))
 
     def enqueue_many(self, calls: Iterable[Arguments]) -> list[Result[R]]:
@@ -81,16 +83,23 @@ class Task(Generic[P, R]):
 
         signature = self._signature
         arguments = signature.bind(*args, **kwargs).arguments
-        payload = codec.dump_call(tuple(args), kwargs, names=tuple(signature.parameters))
+        job_id = new_id()
+        if options.serializer == "pickle":
+            from . import pickles
+
+            payload = pickles.dump_call(self.name, job_id, tuple(args), kwargs)
+        else:
+            payload = codec.dump_call(tuple(args), kwargs, names=tuple(signature.parameters))
         moment = now()
         due = options.due(moment)
         return Job(
-            id=new_id(),
+            id=job_id,
             task=self.name,
             due=due,
             created=moment,
             kind=kind,
             unique_key=self._unique_key(options.unique, arguments),
+            codec=options.serializer,
             payload=payload,
             **options.columns(due),
         )

@@ -144,7 +144,7 @@ class Recording:
     def _run(self, job: Job) -> Job:
         token = _running.set(job.id)
         try:
-            outcome = execution.run(registry[job.task].function, job.codec, job.payload)
+            outcome = execution.run(registry[job.task], job.id, job.codec, job.payload)
         finally:
             _running.reset(token)
         return self._jobs.put(job_after(self._jobs.get(job.id) or job, outcome))
@@ -202,9 +202,7 @@ class Recording:
     # -- what was enqueued ---------------------------------------------------------------------------------
 
     def _enqueued(self, job: Job) -> Enqueued:
-        from . import codec
-
-        args, kwargs = codec.load_call(job.payload)
+        args, kwargs = execution.arguments(registry[job.task], job.id, job.codec, job.payload)
         return Enqueued(job.task, args, kwargs, _options_of(job), _date(job.due), Result(job, self._client))
 
 

@@ -44,11 +44,37 @@ def test_a_job_that_failed_is_kept_for_two_weeks() -> None:
 def test_tries_come_after_a_pause_that_doubles() -> None:
     job = with_options(retries=3, backoff=2.0)
     pauses = []
-    while (job := jobs.failed(job, NOW, "ValueError", "no", "tail")).state == "waiting":
+    while (job := jobs.failed(job, NOW, "ValueError", "no", "tail", dice=lambda: 0.0)).state == "waiting":
         pauses.append((job.due - NOW) / SECOND)
         assert (job.error, job.output, job.finished, job.reason) == ("no", "tail", None, None)
     assert pauses == [2, 4, 8]
     assert job.state == "error"
+
+
+@pytest.mark.parametrize(
+    ("jitter", "dice", "pauses"),
+    [
+        ({}, 1.0, [2.2, 4.4, 8.8]),
+        ({}, 0.5, [2.1, 4.2, 8.4]),
+        ({"jitter": 1}, 0.25, [2.5, 5, 10]),
+        ({"jitter": 0}, 1.0, [2, 4, 8]),
+    ],
+)
+def test_jitter_makes_each_pause_longer_by_a_share_of_it(
+    jitter: dict[str, float], dice: float, pauses: list[float]
+) -> None:
+    job = with_options(retries=3, backoff=2.0, **jitter)
+    found = []
+    for _ in pauses:
+        job = jobs.failed(job, NOW, "ValueError", "no", dice=lambda: dice)
+        found.append((job.due - NOW) / SECOND)
+    assert found == pytest.approx(pauses)
+
+
+def test_jitter_is_random() -> None:
+    dues = {jobs.failed(with_options(retries=1), NOW, "ValueError", "no").due for _ in range(50)}
+    assert len(dues) > 40
+    assert all(NOW + SECOND <= due <= NOW + 1.1 * SECOND for due in dues)
 
 
 @pytest.mark.parametrize("backoff", [0, 0.0, 1e-9, 1.0, 9e9])

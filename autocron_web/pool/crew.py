@@ -17,7 +17,7 @@ from .output import Output, Printer
 from .wire import Channel, Frame, Kind, WireError
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
-LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "modules")  # of the hello, for the worker
+LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "key_file", "modules")  # of the hello, for the worker
 SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
 FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
 

@@ -82,7 +82,7 @@ class _Worker:
         task = registry.get(head["task"])
         if task is None:  # this worker's app was loaded otherwise than that of the others
             return Frame(Kind.RESULT, frame.id, {"unknown": True})
-        outcome = execution.run(task.function, head["codec"], frame.blob)
+        outcome = execution.run(task, head["id"], head["codec"], frame.blob)
         spent = self._traces.put_back(task.name)
         execution.flush_output()
         if spent:
