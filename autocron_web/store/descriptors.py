@@ -36,6 +36,11 @@ def are_intact(descriptors: Descriptors) -> bool:
     return all(identity(fd) == found for fd, found in descriptors.items())
 
 
+def still_open(descriptors: Descriptors) -> Descriptors:
+    """Those of them that stand for what they stood for."""
+    return {fd: found for fd, found in descriptors.items() if identity(fd) == found}
+
+
 @contextmanager
 def set_aside(descriptors: Descriptors) -> Iterator[None]:
     """While inside, those that stand for something else lead to nothing, so that SQLite can close them.

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import StoreError, StoreGone
 from . import sqlite_sql as sql
-from .descriptors import Descriptors, are_intact, of_database, set_aside
+from .descriptors import Descriptors, are_intact, of_database, set_aside, still_open
 from .sqlite_errors import RECONNECT, code_of, explain, is_busy
 from .sqlite_open import (
     connect,
@@ -43,7 +43,7 @@ class Own:
         self.read_lock = threading.Lock()
         self.reader: sqlite3.Connection | None = None
         self.descriptors: Descriptors = {}  # those of the connections
-        self.noting = threading.Lock()  # held while they are looked up
+        self.noting = threading.Lock()  # guards them
 
     def is_mine(self) -> bool:
         """Whether the calling thread has the open transaction."""
@@ -71,6 +71,9 @@ class Own:
 
 #: What this process inherited by a fork. Kept, because closing it would disturb those whose it is.
 _INHERITED: list[Own] = []
+
+#: Held while a connection is opened; by pid, as an inherited lock may be held for ever.
+_OPENING: dict[int, threading.Lock] = {}
 
 #: The files of this process, for the hooks at the end of this module.
 _FILES: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
@@ -112,8 +115,8 @@ class SqliteFile:
         with own.write_lock:
             self.check()
             if own.writer is None:
-                own.writer = self._open_writer()
-                self._note_descriptors(own)
+                with self._noting(own):
+                    own.writer = self._open_writer()
 
     def close(self) -> None:
         """Close this process's connections, and forget which file it was."""
@@ -208,16 +211,15 @@ class SqliteFile:
             try:
                 if own.reader is not None:
                     return own.reader.execute(query, arguments).fetchall()
-                own.reader = self._connect()
-                own.reader.execute(sql.QUERY_ONLY)
-                own.reader.execute(sql.TEMPORARY_IN_MEMORY)
-                rows = own.reader.execute(query, arguments).fetchall()
-                self._note_descriptors(own)
-                return rows
+                with self._noting(own):
+                    own.reader = self._connect()
+                    own.reader.execute(sql.QUERY_ONLY)
+                    own.reader.execute(sql.TEMPORARY_IN_MEMORY)
+                    return own.reader.execute(query, arguments).fetchall()
             except sqlite3.Error as error:
                 if code_of(error) in RECONNECT:
                     own.close_reader()
-                    self._note_descriptors(own)
+                    self._forget_closed(own)
                 raise self._explained(error) from error
 
     def changed(self) -> bool:
@@ -243,9 +245,26 @@ class SqliteFile:
                     own.descriptors = {}
         return own
 
-    def _note_descriptors(self, own: Own) -> None:
+    @contextmanager
+    def _noting(self, own: Own) -> Iterator[None]:
+        """Note the descriptors of the connection that is opened inside.
+
+        Not those of other connections to the file, such as the application's own: it may close them. One
+        connection at a time is opened in a process, so that none takes another one's for its own.
+        """
+        with _OPENING.setdefault(own.pid, threading.Lock()):
+            before = of_database(self.path)
+            try:
+                yield
+            finally:
+                found = {fd: what for fd, what in of_database(self.path).items() if before.get(fd) != what}
+                with own.noting:
+                    own.descriptors = still_open(own.descriptors) | found
+
+    def _forget_closed(self, own: Own) -> None:
+        """A connection was closed, and its descriptors with it."""
         with own.noting:
-            own.descriptors = of_database(self.path)
+            own.descriptors = still_open(own.descriptors)
 
     def _begin(self, own: Own, since: float, durable: bool) -> sqlite3.Connection:
         """Begin a transaction, and wait for that as long as those who have the lock get on with their work.
@@ -270,7 +289,7 @@ class SqliteFile:
                 if not is_busy(error):
                     if code_of(error) in RECONNECT:
                         own.close_writer()
-                        self._note_descriptors(own)
+                        self._forget_closed(own)
                     raise self._explained(error) from error
                 latest = _data_version(connection)
                 if version is not None and latest not in (None, version):
@@ -290,7 +309,7 @@ class SqliteFile:
             return
         if code_of(error) in RECONNECT:
             own.close_writer()
-            self._note_descriptors(own)
+            self._forget_closed(own)
         raise self._explained(error) from error
 
     def _open_writer(self) -> sqlite3.Connection:

@@ -356,6 +356,24 @@ def test_a_database_of_the_application_may_hold_the_store(path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (7,)
 
 
+def test_connections_of_the_application_may_come_and_go(path: Path) -> None:
+    SqliteStore(path).open()
+    with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path)) as early:
+        early.execute("CREATE TABLE customer (name)").fetchall()
+        store.enqueue([job()])
+        store.counts()
+        writer, reader = own(store).writer, own(store).reader
+        with closing(sqlite3.connect(path)) as late:
+            late.execute("SELECT * FROM customer").fetchall()
+        early.close()
+        others = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]  # with the numbers that are free now
+        store.enqueue([job()])
+        assert store.counts() == {"waiting": 2}
+        assert (own(store).writer, own(store).reader) == (writer, reader)
+        for fd in others:
+            os.close(fd)
+
+
 def test_a_newer_schema_is_refused_before_anything_is_written(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE autocron_meta (key TEXT PRIMARY KEY, value TEXT)")
