@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -23,22 +22,25 @@ from typing import NoReturn, Protocol
 
 import pytest
 
+from living import living
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: The longest life of a pool after the last app process: a linger of 5 s, and the end of idle workers.
 GONE_WITHIN = 8.0
 
 _SESSION = uuid.uuid4().hex
-_POOL = re.compile(rb"autocron_web[./]pool")
 
 
 def wait_until(condition: Callable[[], object], timeout: float, what: str) -> None:
     """Wait until `condition()` is true; fail the test with `what` if it is not after `timeout` seconds."""
     deadline = time.monotonic() + timeout
+    pause = 0.005  # growing, because looking costs too: the processor is wanted by what is waited for
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"waited {timeout:g} s in vain: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
 
 
 def cannot_run(reason: str) -> NoReturn:
@@ -61,18 +63,10 @@ def need(tool: str) -> str:
 def pool_processes() -> dict[int, str]:
     """The monitors and workers that this session's tests have started: pid and command line.
 
-    Read from /proc, so always empty where there is none (macOS).
+    Always empty where there is no /proc (macOS).
     """
-    mark = f"AUTOCRON_TEST_SESSION={_SESSION}".encode()
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-            if _POOL.search(command) and mark in (process / "environ").read_bytes().split(b"\0"):
-                found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:
-            pass  # it has ended, or belongs to somebody else
-    return found
+    found = living(f"AUTOCRON_TEST_SESSION={_SESSION}", b"/pool/__main__.py")
+    return {process.pid: process.command for process in found if process.role}
 
 
 def end_leftovers(timeout: float) -> str | None:

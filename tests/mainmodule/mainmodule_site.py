@@ -12,28 +12,17 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from autocron_web.jobs import Job
 from autocron_web.store.sqlite import SqliteStore
 from conftest import CHECKOUT
+from living import Process, living
 
 LISTENING = "0A"  # in /proc/net/tcp (proc(5))
-
-
-class Process(NamedTuple):
-    pid: int
-    command: str
-
-    @property
-    def role(self) -> str:
-        """`monitor`, `worker`, or "" for a process of the program itself."""
-        _, ours, arguments = self.command.partition("autocron_web/pool/__main__.py ")
-        return arguments.split()[0] if ours else ""
 
 
 class Program:
@@ -121,8 +110,8 @@ class Program:
 
     def processes(self, role: str | None = None) -> dict[int, Process]:
         """Those that live and have inherited this program's environment, by pid; of one role if given."""
-        mark = f"LEDGER={self._ledger}".encode()
-        return {process.pid: process for process in _processes(mark) if role is None or process.role == role}
+        found = living(f"LEDGER={self._ledger}")
+        return {process.pid: process for process in found if role is None or process.role == role}
 
     def wait_for_pool(self, workers: int = 1) -> None:
         """Wait until the pool is complete."""
@@ -175,19 +164,6 @@ class Program:
         processes = "".join(f"\n  {p.pid} {p.command}" for p in self.processes().values())
         jobs = "".join(f"\n  {job.task} {job.state} {job.reason} {job.error}" for job in self.jobs())
         return f"processes:{processes}\nledger: {self.lines()}\njobs:{jobs}\nlog:\n{self.log[-6000:]}"
-
-
-def _processes(mark: bytes) -> Iterator[Process]:
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark not in (folder / "environ").read_bytes().split(b"\0"):
-                continue
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it has ended in between
-        if state not in "ZX":
-            yield Process(int(folder.name), command.strip())
 
 
 def _open_files(pid: int) -> set[str]:

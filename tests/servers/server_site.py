@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import pwd
-import re
 import shutil
 import signal
 import socket
@@ -15,36 +14,21 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from autocron_web.jobs import Job
 from autocron_web.store.sqlite import SqliteStore
 from conftest import CHECKOUT
+from living import Process, living
 
 SHOP = Path(__file__).parent / "shop"
 
 #: What a newer Python says when a process with threads forks. Nothing of ours may make it say so.
 FORK_WARNING = "This process"
-
-_ROLE = re.compile(r"autocron_web/pool/__main__\.py (\w+)")
-
-
-class Process(NamedTuple):
-    """A process that inherited the site's environment."""
-
-    pid: int
-    group: int
-    command: str
-
-    @property
-    def role(self) -> str:
-        """`monitor`, `worker`, or "" for what is not ours."""
-        found = _ROLE.search(self.command)
-        return found[1] if found else ""
 
 
 class Site:
@@ -85,7 +69,7 @@ class Site:
         }
         if user is not None:
             _give_to(user, self.folder)
-        self._mark = f"SHOP_LEDGER={self._ledger}".encode()
+        self._mark = f"SHOP_LEDGER={self._ledger}"
         self._started: list[subprocess.Popen[bytes]] = []
         self.pid = 0
         self.store = SqliteStore(self.home / "shop.db")
@@ -179,7 +163,7 @@ class Site:
 
     def processes(self) -> list[Process]:
         """All processes that live and have inherited this site's environment, the server's and ours."""
-        return list(_processes(self._mark))
+        return list(living(self._mark))
 
     def close(self) -> None:
         """Kill what still lives, and remove the folder."""
@@ -246,19 +230,6 @@ class Site:
         processes = "".join(f"\n  {p.pid} {p.group} {p.command}" for p in self.processes())
         ledger = "".join(f"\n  {' '.join(line)}" for line in self.lines()[-20:])
         return f"processes:{processes}\nledger:{ledger}\nlog:\n{self.log[-6000:]}"
-
-
-def _processes(mark: bytes) -> Iterator[Process]:
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark not in (folder / "environ").read_bytes().split(b"\0"):
-                continue
-            state, _, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it has ended in between
-        if state not in "ZX":
-            yield Process(int(folder.name), int(group), command.strip())
 
 
 def python_of(user: str) -> str | None:
