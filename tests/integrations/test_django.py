@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -408,6 +409,29 @@ def test_a_project_in_a_single_file(project: Project, command: str) -> None:
     server = project.serve(need(program), *words)
     assert server.get("4")["result"] == [8, "Europe/Berlin"]
     wait_for_pool()
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+def test_manage_py_has_the_commands_of_the_command_line(project: Project) -> None:
+    assert "There is no database" in project.manage("autocron", "status", fails=True)
+    server = project.serve(*RUNSERVER, "--noreload")
+    server.get("call/a")
+    told = json.loads(project.manage("autocron", "status", "--json"))
+    assert told["status"] == "pass"
+    assert "orders.tasks.context" in project.manage("autocron", "--results", "--settings", "shop.settings")
+    for words in (["autocron", "--help"], ["help", "autocron"]):
+        said = project.manage(*words)
+        assert "Usage: manage.py autocron" in said
+        assert "  retry " in said
+    assert "Did you mean 'status'?" in project.manage("autocron", "statsu", fails=True)
+    call = "from django.core.management import call_command; call_command('autocron', 'status')"
+    assert "pass" in project.manage("shell", "-c", call)
+    wrong = project.manage("autocron", "status", fails=True, SHOP_SETTINGS='{"WORKERS": 0}')
+    assert wrong == "Error: AUTOCRON['WORKERS'] is 0: give a whole number from 1 to 256\n"
+    project.manage("autocron", "stop")
+    assert pool_processes() == {}
 
 
 # -- status ------------------------------------------------------------------------------------------------

@@ -96,9 +96,6 @@ SERVERS = (
     Server("uWSGI", UWSGI + "3", (HUP,), always=True),
     Server("uWSGI `--lazy-apps`", UWSGI + "3 --lazy-apps --master-fifo {fifo}", (CHAIN,)),
     Server("`flask run --debug`", "flask --app shop run --debug --port {port}", (FILE,), always=True),
-    Server("Django, `runserver`", "python manage.py runserver {port}", (FILE,)),
-    Server("Django, daphne", "daphne -p {port} shop_django_site:asgi", (RESTART,)),
-    Server("Django, hypercorn", "hypercorn -w 3 -b 127.0.0.1:{port} shop_django_site:asgi", (RESTART,)),
     Server("`python shop.py`", "python shop.py", (RESTART,), always=True),
     Server("`python shop.py`, debug", "python shop.py", (FILE,), debug=True),
 )
@@ -117,7 +114,5 @@ MORE = (
     Server("uWSGI --threads 4", UWSGI + "3 --threads 4", (HUP, RESTART)),
     Server("uWSGI --lazy-apps", UWSGI + "3 --lazy-apps", (HUP,)),
     Server("uWSGI --max-requests 5", UWSGI + "1 --max-requests 5", (HUP,), recycles=True),
-    Server("Django, gunicorn", GUNICORN.replace("shop:app", "shop_django_site:wsgi") + "3", (HUP, USR2)),
-    Server("Django, uvicorn", "uvicorn shop_django_site:asgi --port {port} --workers 3", (HUP,)),
     Server("flask run", "flask --app shop run --port {port}", (RESTART,)),
 )

@@ -46,6 +46,11 @@ class Row(NamedTuple):
 
 
 ROWS = (
+    Row("Django", "`runserver`", "python small_manage.py runserver {port}"),
+    Row("Django", "gunicorn", f"{GUNICORN} small_manage:wsgi()"),
+    Row("Django", "uvicorn", "uvicorn --workers 2 --port {port} --factory small_manage:asgi"),
+    Row("Django", "daphne", "daphne -p {port} small_manage_asgi:app"),
+    Row("Django", "hypercorn", "hypercorn -w 2 -b 127.0.0.1:{port} small_manage_asgi:app"),
     Row("Starlette", "hypercorn", f"hypercorn -w 2 -b 127.0.0.1:{{port}} {ASGI}"),
     Row("Starlette", "granian", f"granian --interface asgi --workers 2 --port {{port}} {ASGI}"),
     Row("Starlette", "uvicorn", f"uvicorn --port {{port}} {ASGI}"),
