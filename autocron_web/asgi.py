@@ -33,7 +33,8 @@ class AutocronMiddleware:
     Where the server runs no lifespan (`uvicorn --lifespan off`), it starts with the first request.
 
     app: the ASGI app. auth: called with the scope of a request for the status, may be a coroutine function;
-        whether the visitor may see more than a word of it.
+        whether the visitor may see more than a word of it, and "detail" for one who may also see arguments,
+        output and tracebacks.
     state: whether each worker runs the app's lifespan too, so that tasks have its `lifespan_state()`.
     settings: `database` (`<module of the app>.db`), `workers` (2), `status` (False), `url_prefix`
         (`/autocron`), `token` (None), `autostart` (True).
@@ -118,7 +119,7 @@ class AutocronMiddleware:
         if isinstance(allowed, Awaitable):
             allowed = await allowed
         status, headers, body = await asyncio.to_thread(
-            self._front.answer, scope["method"], path, authorization, bool(allowed)
+            self._front.answer, scope["method"], path, authorization, allowed
         )
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})

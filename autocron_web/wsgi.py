@@ -24,7 +24,8 @@ class AutocronMiddleware:
     """Starts the pool, or joins the running one, when it is made in a process that serves.
 
     app: the WSGI app. auth: called with the environment of a request for the status; whether the visitor
-        may see more than a word of it.
+        may see more than a word of it, and "detail" for one who may also see arguments, output and
+        tracebacks.
     settings: `database` (`<module of the app>.db`), `workers` (2), `status` (False), `url_prefix`
         (`/autocron`), `token` (None), `autostart` (True).
 
@@ -34,7 +35,11 @@ class AutocronMiddleware:
     """
 
     def __init__(
-        self, app: WSGIApplication, *, auth: Callable[[WSGIEnvironment], bool] | None = None, **settings: Any
+        self,
+        app: WSGIApplication,
+        *,
+        auth: Callable[[WSGIEnvironment], object] | None = None,
+        **settings: Any,
     ) -> None:
         refuse_a_second(app, AutocronMiddleware)
         self.app = app
@@ -47,7 +52,7 @@ class AutocronMiddleware:
         path = environ.get("PATH_INFO", "")
         if path not in self._front.paths:
             return self.app(environ, start_response)
-        allowed = self._auth is not None and bool(self._auth(environ))
+        allowed = self._auth is not None and self._auth(environ)
         authorization = environ.get("HTTP_AUTHORIZATION")
         status, headers, body = self._front.answer(environ["REQUEST_METHOD"], path, authorization, allowed)
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)

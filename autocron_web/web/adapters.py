@@ -13,6 +13,8 @@ from ..settings import Settings, default_database
 
 def database_of(words: Settings, origin: dict[str, Any] | None) -> str:
     """The name of the database. Raises `ConfigError` where it has to be given."""
+    if engine.in_worker:
+        return ""  # the app process knows; here the stack ends at the worker, not at a server
     return words.database or default_database(app_name(origin) or "app", "the keyword 'database'")
 
 

@@ -29,7 +29,8 @@ except ImportError as error:
 class AutocronPlugin:
     """A plugin for one app, by Bottle's plugin API 2 (https://bottlepy.org/docs/stable/plugins/).
 
-    auth: called during a request for the status; whether the visitor may see more than a word of it.
+    auth: called during a request for the status; whether the visitor may see more than a word of it, and
+        "detail" for one who may also see arguments, output and tracebacks.
     settings: `database` (`<module of the app>.db`), `workers` (2), `status` (False), `url_prefix`
         (`/autocron`), `token` (None), `autostart` (True).
 
@@ -39,7 +40,7 @@ class AutocronPlugin:
     name = "autocron"
     api = 2
 
-    def __init__(self, *, auth: Callable[[], bool] | None = None, **settings: Any) -> None:
+    def __init__(self, *, auth: Callable[[], object] | None = None, **settings: Any) -> None:
         self._auth = auth
         self._words = Settings.of(settings)
 
@@ -69,7 +70,7 @@ class AutocronPlugin:
             )
 
         def view() -> HTTPResponse:
-            allowed = self._auth is not None and bool(self._auth())
+            allowed = self._auth is not None and self._auth()
             # Not get_header(), which raises UnicodeDecodeError for a header that is not UTF-8.
             path, authorization = request.environ["PATH_INFO"], request.environ.get("HTTP_AUTHORIZATION")
             status, headers, body = front.answer(request.method, path, authorization, allowed)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import click
+
 from .. import execution
 from ..engine import engine
 from ..errors import ConfigError
@@ -30,7 +32,8 @@ class AutocronFlask:
     """Background tasks for a Flask app.
 
     app: the app, or None if `init_app` follows.
-    auth: called during a request for the status; whether the visitor may see more than a word of it.
+    auth: called during a request for the status; whether the visitor may see more than a word of it, and
+        "detail" for one who may also see arguments, output and tracebacks.
     settings: `database` (`<name of the app>.db`), `workers` (2), `status` (False), `url_prefix`
         (`/autocron`), `token` (None), `autostart` (True); they go before the app's configuration
         `AUTOCRON_DATABASE`, `AUTOCRON_WORKERS` and so on.
@@ -39,7 +42,7 @@ class AutocronFlask:
     """
 
     def __init__(
-        self, app: Flask | None = None, *, auth: Callable[[], bool] | None = None, **settings: Any
+        self, app: Flask | None = None, *, auth: Callable[[], object] | None = None, **settings: Any
     ) -> None:
         self._auth = auth
         self._keywords = settings
@@ -58,6 +61,7 @@ class AutocronFlask:
         for word, value in words._replace(database=database)._asdict().items():
             app.config.setdefault(_spell(word), value)
         self._mount(app, words)
+        app.cli.add_command(_Commands(app), "autocron")
         app.extensions["autocron"] = self
         execution.surroundings.append(app.app_context)
         if app.testing:
@@ -78,7 +82,7 @@ class AutocronFlask:
             )
 
         def view() -> Response:
-            allowed = self._auth is not None and bool(self._auth())
+            allowed = self._auth is not None and self._auth()
             path, authorization = request.path, request.headers.get("Authorization")
             status, headers, body = front.answer(request.method, path, authorization, allowed)
             return Response(body, status, headers)
@@ -88,6 +92,19 @@ class AutocronFlask:
             blueprint.add_url_rule(path, page, view)
         if front.paths:
             app.register_blueprint(blueprint)
+
+
+class _Commands(click.Command):
+    """`flask autocron top`: the commands, which are imported when one of them is wanted."""
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__("autocron", help="Look into the background tasks of this app, and end them.")
+        self._app = app
+
+    def make_context(self, *given: Any, **named: Any) -> click.Context:
+        from ..cli import commands
+
+        return commands(lambda: self._app.config[_spell("database")]).make_context(*given, **named)
 
 
 def _spell(word: str) -> str:

@@ -32,7 +32,8 @@ def install(
     """Start the pool, or join the running one, if this process serves. Call it before the app listens.
 
     auth: called with the handler of a request for the status, may be a coroutine function; whether the
-        visitor may see more than a word of it.
+        visitor may see more than a word of it, and "detail" for one who may also see arguments, output and
+        tracebacks.
     settings: `database` (`<module of the app>.db`), `workers` (2), `status` (False), `url_prefix`
         (`/autocron`), `token` (None), `autostart` (True).
 
@@ -63,7 +64,7 @@ class _StatusHandler(RequestHandler):
             allowed = await allowed
         authorization = request.headers.get("Authorization")
         status, headers, body = await asyncio.to_thread(
-            self._front.answer, request.method or "", request.path, authorization, bool(allowed)
+            self._front.answer, request.method or "", request.path, authorization, allowed
         )
         self.set_status(status)
         for name, value in headers:

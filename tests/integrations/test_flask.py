@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from adapter_site import Server, app_environment, end_pools, own_engine
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 
 import autocron_web as autocron
 from autocron_web.engine import Engine
@@ -135,6 +136,25 @@ def test_inline_a_task_runs_in_the_context_of_the_app(
     assert context().result == ["shop", "green"]
     assert later().result == "shop"
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(("allowed", "more"), [(True, True), ("detail", True), (False, False), (None, False)])
+def test_who_may_see_more_of_the_status_is_the_apps_choice(allowed: object, more: bool) -> None:
+    app = Flask("shop")
+    AutocronFlask(app, status=True, auth=lambda: request.args["who"] == "admin" and allowed)
+    get = app.test_client().get
+    assert (len(get("/autocron/status?who=admin").data) > 100) == more
+    assert get("/autocron/status?who=me").json == {"status": "fail"}
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_route_that_the_app_has_already_is_not_taken() -> None:
+    app = Flask("shop")
+    app.add_url_rule("/autocron/ready", "ready", lambda: "mine")
+    assert refusal(AutocronFlask, app, status=True) == (
+        "the app has a route /autocron/ready already: give another AUTOCRON_URL_PREFIX than '/autocron'"
+    )
 
 
 # -- servers -----------------------------------------------------------------------------------------------
@@ -285,6 +305,25 @@ def report():
     assert run.returncode == 0, run.stderr
     assert pool_processes() == {}
     assert ("stored waiting" in run.stdout) == (command[0] in ("shell", "report"))
+
+
+def test_flask_has_the_commands_for_its_database(tmp_path: Path, home: Path) -> None:
+    write(tmp_path, SHOP + "\napp = create_app()\nif not autocron.in_worker(): context('x')\n")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [need("flask"), "--app", "shop", "autocron", *words],
+            cwd=tmp_path, env=app_environment(), capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+
+    assert "--set-autocron-lock" in run("--help").stdout
+    told = run("status", "--json")
+    assert (told.returncode, json.loads(told.stdout)["pool"]["jobs"]["waiting"]) == (2, 2)
+    assert "shop.context" in run("--tasks").stdout
+    refused = run("nothing")
+    assert refused.returncode == 2
+    assert "Usage: flask autocron" in refused.stderr
+    assert pool_processes() == {}
 
 
 def test_a_factory_that_no_worker_can_call_is_named(server: Server, tmp_path: Path) -> None:
