@@ -22,6 +22,8 @@ from autocron_web.jobs import Job, State, new_id, now
 from conftest import CHECKOUT, need, wait_until
 from pool_app import App, app, pids, wait_for_pool  # noqa: F401 - `app` is a fixture
 
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+
 DATABASE = "faults.db"  # of the app
 ESCAPES = "\x1b]0;title\x07\x9b31m\u202eevil\u2066\r\n\x00\ud800[red]bold[/red]"
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from autocron_web.store.sqlite import SqliteStore
 from conftest import RunScript, wait_until
 from pool_app import App, app, wait_for_pool  # noqa: F401
+
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
 
 SCRIPT = """
 import signal, sys, time

@@ -7,8 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from conftest import pool_processes, wait_until
 from pool_app import APPLICATION, App, alive, app, pids, seconds_until, wait_for_pool  # noqa: F401
+
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
 
 NEW_CODE = APPLICATION.replace('note("tell", word', 'note("new", word')
 assert NEW_CODE != APPLICATION

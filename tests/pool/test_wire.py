@@ -33,6 +33,8 @@ from autocron_web.pool.wire import (
 from conftest import RunScript, wait_until
 from pool_app import App, app, wait_for_pool  # noqa: F401
 
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+
 quick = settings(deadline=None, max_examples=50)
 
 json_values = st.recursive(

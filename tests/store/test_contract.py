@@ -14,6 +14,8 @@ from autocron_web.errors import StoreError, WrongApplication
 from autocron_web.jobs import SECOND, UNKNOWN_TASK, Job
 from autocron_web.store import CronRow, Recovery, Store
 
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+
 OWNER = "machine"
 
 

@@ -19,6 +19,8 @@ from autocron_web.store import Store, postgres_sql
 from autocron_web.store.postgres import PostgresStore
 from conftest import CHECKOUT, wait_until
 
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+
 OWNER = "machine"
 
 

@@ -21,6 +21,8 @@ from autocron_web.store import sqlite_file, sqlite_open, sqlite_sql
 from autocron_web.store.sqlite import SqliteStore
 from conftest import wait_until
 
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+
 OWNER = "machine"
 
 

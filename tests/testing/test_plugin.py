@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from test_page import pytest_of_a_user, run
 from test_recording import contract
+
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
 
 SHOP = """
 import autocron_web as autocron

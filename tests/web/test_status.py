@@ -18,6 +18,8 @@ from autocron_web.web import facts, status
 from conftest import CHECKOUT, RunScript, wait_until
 from pool_app import App, app, pids, wait_for_pool  # noqa: F401 - `app` is a fixture
 
+pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+
 SCHEMA = json.loads((CHECKOUT / "docs" / "status.schema.json").read_text())
 
 
