@@ -29,6 +29,7 @@ from .errors import (
     TaskDefinitionError,
     WrongApplication,
 )
+from .reports import FailedJob, on_error
 from .results import Progress, Result
 from .tasks import Task
 
@@ -70,6 +71,7 @@ __all__ = [
     "AutocronError",
     "ConfigError",
     "Engine",
+    "FailedJob",
     "JobCancelled",
     "JobFailed",
     "JobStopped",
@@ -93,6 +95,7 @@ __all__ = [
     "get_results",
     "in_worker",
     "leave",
+    "on_error",
     "progress",
     "register",
     "start",

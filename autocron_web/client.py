@@ -151,13 +151,15 @@ class InlineClient:
         self._finished: dict[str, Job] = {}
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
-        from . import execution
+        from . import execution, reports
         from .tasks import registry
 
         for job in jobs:
             outcome = execution.run(registry[job.task], job.id, job.codec, job.payload)
             job = job._replace(started=now(), attempt=1, meta={})  # there is no other try
-            self._finished[job.id] = job_after(job, outcome)
+            self._finished[job.id] = job = job_after(job, outcome)
+            if outcome.error is not None:
+                reports.call(job, outcome.error)
             while len(self._finished) > 10_000:
                 del self._finished[next(iter(self._finished))]
         return [job.id for job in jobs]

@@ -17,6 +17,7 @@ from .jobs import Job
 from .results import Result
 from .settings import (
     StoreSettings,
+    check_limit,
     check_workers,
     database_path,
     importable,
@@ -28,7 +29,6 @@ from .settings import (
 
 if TYPE_CHECKING:
     from .link import Link
-    from .tasks import Task
 
 
 LATE = 1.0  # seconds after its birth at which a preloading server's child starts what was left to it
@@ -49,6 +49,7 @@ class Engine:
         self._path: str | None = None
         self.key_file: str | None = None  # with which pickles are signed
         self._workers: int | None = None
+        self._limits: tuple[int | None, int | None] = (None, None)  # max_jobs, max_memory
         self._loader: dict[str, Any] | None = None
         self._serve = True
         self._in_worker = False
@@ -74,6 +75,8 @@ class Engine:
         strict: bool = False,
         durability: str = "full",
         serve: bool = True,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
     ) -> bool:
         """Open the store, and start the pool or join the one that runs. Whether this call has started it.
 
@@ -85,6 +88,8 @@ class Engine:
         strict: raise `StoreError` where the store cannot be used. Otherwise that is logged, the site goes
             on, and calls raise it.
         durability: "full", or "normal": faster, and the last calls may be lost when power fails.
+        max_jobs: the number of jobs after which a worker is replaced; none.
+        max_memory: MiB; a worker that has more in use after a job is replaced; none.
         serve: False where an adapter knows that this process does not serve, whatever it looks like.
 
         In a process that does not serve (a shell, a test, a reloader's parent, a worker) nothing is
@@ -103,12 +108,15 @@ class Engine:
         if durability not in ("full", "normal"):
             raise ConfigError(f"durability is {durability!r}: it can be 'full' or 'normal'")
         check_workers(workers)
+        check_limit(max_jobs, "max_jobs")
+        check_limit(max_memory, "max_memory")
         if sys.platform == "win32":
             warn("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
             return False
         if self.is_tested or mode() == "inline":
             self._client = self._client or InlineClient()
             return False
+        self._limits = max_jobs, max_memory
         self._workers, self._loader, self._serve = workers, loader or origin.django_loader(), serve
         app_id = app_id or _calling_module()
         user = serving.user_of_forks()
@@ -219,6 +227,7 @@ class Engine:
             "version": __version__,
             "born": _BORN,
             "workers": self._workers,
+            "limits": self._limits,
             "load": {
                 "python": interpreter(),
                 "env": worker_environment(os.environ),
@@ -295,10 +304,10 @@ class Engine:
         if self._client is not None:
             self._client.progress([done, total, None if note is None else str(note)[:MOST_NOTE]])
 
-    def registered(self, task: Task[..., Any]) -> None:
-        """A task was defined: workers that run already must import its module too."""
+    def registered(self, module: str) -> None:
+        """A task was defined in this module: workers that run already must import it too."""
         if self._link is not None:
-            self._link.modules([importable(task.function.__module__)])
+            self._link.modules([module])
 
     # -- workers and tests -----------------------------------------------------------------------------
 

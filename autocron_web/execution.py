@@ -29,6 +29,7 @@ class Outcome(NamedTuple):
 
     head: dict[str, Any]
     result: bytes
+    error: BaseException | None = None
 
 
 def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcome:
@@ -41,14 +42,13 @@ def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcom
     try:
         args, kwargs = arguments(task, job_id, codec, payload)
         _stoppable = True
-        # In a copy of the context: what it sets there is gone with it.
-        value = copy_context().run(_call, function, args, kwargs)
+        value = call_in_surroundings(function, args, kwargs)
         _stoppable = False
     except BaseException as error:  # also SystemExit and KeyboardInterrupt: a task ends only itself
         _stoppable = False
         if os.getpid() != pid:
             os._exit(1)  # the task has forked, and this is the child
-        return Outcome(_failure(function, error, time.perf_counter() - started), b"")
+        return Outcome(_failure(function, error, time.perf_counter() - started), b"", error)
     if os.getpid() != pid:
         os._exit(0)
     head = {"ok": True, "codec": codec, "seconds": time.perf_counter() - started}
@@ -84,6 +84,11 @@ def _dump(task: Task[..., Any], job_id: str, codec: str, value: object) -> bytes
     from . import pickles
 
     return pickles.dump_result(task.name, job_id, value)
+
+
+def call_in_surroundings(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call it with all that frameworks put around tasks. What it sets in the context is gone with it."""
+    return copy_context().run(_call, function, args, kwargs)
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -150,6 +150,12 @@ def _content(path: str) -> bytes:
         return b""
 
 
+def memory_of(pid: int) -> int:
+    """The bytes of memory that a process has in use (proc(5), the resident set); 0 if that cannot be told."""
+    fields = _content(f"/proc/{pid}/statm").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+
+
 def kill_group(group: int) -> None:
     """SIGKILL for a worker's process group, so that programs which its task started end too."""
     try:

@@ -116,24 +116,24 @@ class Result(Generic[R_co]):
     @property
     def due(self) -> datetime.datetime:
         """When the job is due (aware, UTC)."""
-        return _moment(self._read().due)
+        return moment(self._read().due)
 
     @property
     def created(self) -> datetime.datetime:
         """When the task was called (aware, UTC)."""
-        return _moment(self._job.created)
+        return moment(self._job.created)
 
     @property
     def started(self) -> datetime.datetime | None:
         """When the job was last handed to a worker (aware, UTC)."""
         started = self._read().started
-        return None if started is None else _moment(started)
+        return None if started is None else moment(started)
 
     @property
     def finished(self) -> datetime.datetime | None:
         """When the job ended (aware, UTC)."""
         finished = self._read().finished
-        return None if finished is None else _moment(finished)
+        return None if finished is None else moment(finished)
 
     # -- how it ended --------------------------------------------------------------------------------
 
@@ -228,7 +228,8 @@ def _value(job: Job) -> Any:
     return codec.loads(job.result)
 
 
-def _moment(microseconds: int) -> datetime.datetime:
+def moment(microseconds: int) -> datetime.datetime:
+    """A time of a job as an aware datetime (UTC)."""
     import datetime
 
     epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -131,6 +131,12 @@ def warn(text: str) -> None:
     logging.getLogger("autocron_web").error(text)
 
 
+def check_limit(limit: Any, spelled: str) -> None:
+    """Raise `ConfigError` unless it is a whole number of 1 or more, or None for no limit."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ConfigError(f"{spelled} is {limit!r}: give a whole number, 1 or more")
+
+
 def check_workers(workers: Any, spelled: str = "workers") -> None:
     """Raise `ConfigError` unless it is a number of workers, or None for the default."""
     if workers is None:
@@ -177,7 +183,7 @@ class Settings(NamedTuple):
 
     database: `<name of the app>.db`. workers: 2. status: whether `<url_prefix>/status`, `/ready` and
     `/metrics` are answered. token: who sends it as `Authorization: Bearer …` may see more than a word there.
-    autostart: whether the adapter calls `start()`.
+    autostart: whether the adapter calls `start()`. max_jobs, max_memory: as for `start()`.
     """
 
     database: str | None = None
@@ -186,6 +192,13 @@ class Settings(NamedTuple):
     url_prefix: str = "/autocron"
     token: str | None = None
     autostart: bool = True
+    max_jobs: int | None = None
+    max_memory: int | None = None
+
+    @property
+    def pool(self) -> dict[str, Any]:
+        """Those that are keywords of `start()`."""
+        return {"workers": self.workers, "max_jobs": self.max_jobs, "max_memory": self.max_memory}
 
     @classmethod
     def read(
@@ -205,6 +218,8 @@ class Settings(NamedTuple):
         values = {word: get(spell(word), default) for word, default in cls._field_defaults.items()}
         values.update(keywords)
         check_workers(values["workers"], spell("workers"))
+        for word in ("max_jobs", "max_memory"):
+            check_limit(values[word], spell(word))
         for word in ("status", "autostart"):
             if not isinstance(values[word], bool):
                 raise ConfigError(f"{spell(word)} is {values[word]!r}: it can be True or False")

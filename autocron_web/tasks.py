@@ -208,7 +208,7 @@ def make_task(function: Callable[..., Any], name: str | None, options: Options) 
     registry[task.name] = task
     from .engine import engine
 
-    engine.registered(task)
+    engine.registered(importable(task.function.__module__))
     return task
 
 
@@ -232,5 +232,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def defining_modules() -> list[str]:
-    """The modules that have registered tasks, by the names that workers are told."""
-    return sorted({importable(task.function.__module__) for task in registry.values()})
+    """The modules that have registered tasks or reports, by the names that workers are told."""
+    from . import reports
+
+    return sorted(reports.modules | {importable(task.function.__module__) for task in registry.values()})

@@ -105,7 +105,7 @@ def read(config: dict[str, Any], **keywords: Any) -> Settings:
 
 
 def test_keywords_go_before_the_configuration_and_that_before_the_defaults() -> None:
-    assert read({}) == (None, None, False, "/autocron", None, True)
+    assert read({}) == (None, None, False, "/autocron", None, True, None, None)
     words = read({"AUTOCRON_WORKERS": 3, "AUTOCRON_DATABASE": "a.db"}, workers=5, status=True)
     assert (words.workers, words.database, words.status) == (5, "a.db", True)
 
@@ -127,7 +127,10 @@ BY = " characters, such as those of secrets.token_urlsafe()"
         (
             {},
             {"worker": 2, "db": "x"},
-            "db, worker: no such setting; there are database, workers, status, url_prefix, token, autostart",
+            (
+                "db, worker: no such setting; there are database, workers, status, url_prefix, token, autostart,"
+                " max_jobs, max_memory"
+            ),
         ),
         ({}, {"url_prefix": "jobs"}, "AUTOCRON_URL_PREFIX is 'jobs': give a path such as '/autocron'"),
         ({}, {"url_prefix": "/"}, "AUTOCRON_URL_PREFIX is '/': give a path such as '/autocron'"),

@@ -12,7 +12,7 @@ from typing import Any
 from ..process import describe_end, kill_group, pool_command
 from .dispatch import Dispatcher
 from .loop import Loop, Timer
-from .member import Outcome, Worker
+from .member import Limits, Outcome, Worker
 from .output import Output, Printer
 from .wire import Channel, Frame, Kind, WireError
 
@@ -30,6 +30,7 @@ class Crew:
         self._dispatch = dispatch
         self._printer = printer
         self._workers: dict[int, Worker] = {}  # by pid
+        self.limits = Limits()
         self._asked = 0  # the size that the newest code asks for
         self._fixed: int | None = None  # the size that somebody has set for the store
         self._load: dict[str, Any] | None = None  # how to load the app: the newest code's word
@@ -80,7 +81,7 @@ class Crew:
         """The interpreter of the workers."""
         return self._load["python"] if self._load else None
 
-    def load(self, load: dict[str, Any], size: int, born: int) -> None:
+    def load(self, load: dict[str, Any], size: int, limits: Limits, born: int) -> None:
         """An app process has said how to load the app; `born` is when it imported its own code.
 
         Workers are replaced, each after its job, if that is newer code and differs from theirs: another
@@ -101,7 +102,7 @@ class Crew:
             self._failures = 0  # the newer code is tried at once
             if self._respawn is not None:
                 self._respawn.cancel()
-        self._born, self._asked = born, size
+        self._born, self._asked, self.limits = born, size, limits
         self._fit()
 
     def fix_size(self, size: int | None) -> None:
@@ -111,7 +112,7 @@ class Crew:
 
     def _fit(self) -> None:
         """Retire those that are too many, first of all those without a job; start those that are missing."""
-        staying = [worker for worker in self._workers.values() if not worker.retiring]
+        staying = [worker for worker in self._workers.values() if worker.is_staying]
         staying.sort(key=lambda worker: worker.job_id is None)
         for worker in staying[self.size :]:
             self.retire(worker)
@@ -135,7 +136,7 @@ class Crew:
         """Let the worker finish its job and end; another one takes its place."""
         worker.retiring = True
         self._dispatch.worker_out(worker)
-        if worker.job_id is None:
+        if worker.job_id is None and not worker.reporting:
             self._dismiss(worker)
 
     def close(self, outcome: Outcome) -> None:
@@ -178,7 +179,7 @@ class Crew:
             or (self._respawn is not None and self._respawn.callback is not None)
         ):
             return
-        staying = sum(not worker.retiring for worker in self._workers.values())
+        staying = sum(worker.is_staying for worker in self._workers.values())
         try:
             for _ in range(self.size - staying):
                 self._spawn(self._load)
@@ -281,6 +282,8 @@ class Crew:
                 self._finished(worker, frame)
             elif frame.kind == Kind.READY:
                 self._ready(worker, frame.head)
+            elif frame.kind == Kind.FREE:
+                self._freed(worker, frame.head)
             else:
                 self.on_ask(worker, frame)
 
@@ -304,6 +307,14 @@ class Crew:
             assert self._load is not None
             self.add_modules(self._load["modules"])  # those that came while it loaded
             self._dispatch.worker_idle(worker)
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """A worker has come: one that was to leave can go."""
+        for worker in self._workers.values():
+            if worker.leaving and not worker.retiring:
+                self.retire(worker)
+                return
 
     def _prove(self, worker: Worker) -> None:
         """The worker has lived for a while, or finished a job: what ends it now is nothing of its start."""
@@ -316,10 +327,30 @@ class Crew:
         worker.stop_clock()
         self._prove(worker)
         worker.files.update(frame.head.get("files", {}))
-        if "spent" in frame.head:
-            self._printer.say(f"a worker is replaced: a task {frame.head['spent']}")
-            worker.retiring = True
+        self._heed_end(worker, frame.head)
+        if "reporting" in frame.head and worker.verdict is None:
+            worker.report()
         self._dispatch.result(worker, frame.head, frame.blob, worker.output.take())
+        if worker.retiring and not worker.reporting:
+            self._dismiss(worker)
+
+    def _freed(self, worker: Worker, head: dict[str, Any]) -> None:
+        """The app's functions have been told of the failed job."""
+        worker.stop_clock()
+        worker.reporting = False
+        worker.output.take()  # it has been shown, and belongs to no job
+        self._heed_end(worker, head)
         if worker.retiring:
             self._dismiss(worker)
+        else:
+            self._dispatch.worker_idle(worker)
+
+    def _heed_end(self, worker: Worker, head: dict[str, Any]) -> None:
+        """Replace the worker if it may run no other task; let another one come if it has run enough."""
+        if "spent" in head:
+            self._printer.say(f"a worker is replaced: a task {head['spent']}")
+            worker.retiring = True
+            self._fill()
+        elif worker.is_staying and self.limits.is_used_up(worker):
+            worker.leaving = True
             self._fill()

@@ -73,6 +73,7 @@ class Dispatcher:
         self.result_ttl = RESULT_TTL  # of jobs whose task does not say how long they are kept
         self.on_idle: Callable[[], None] = lambda: None  # no job runs, and all outcomes are written
         self.on_unknown: Callable[[str], None] = lambda task: None  # a job was claimed that nobody can run
+        self.on_failure: Callable[[Job], None] = lambda job: None  # it ended in error without its worker
         self.on_news: Callable[[Iterable[Job]], None] = lambda jobs: None  # written: somebody may be waiting
 
     # -- what sets the dispatcher going --------------------------------------------------------------
@@ -152,6 +153,11 @@ class Dispatcher:
         if worker in self._idle:
             self._idle.remove(worker)
 
+    def _settle_without_worker(self, job: Job) -> None:
+        self._settle(job)
+        if job.state == "error":
+            self.on_failure(job)
+
     def worker_ended(
         self, worker: Worker, outcome: Callable[[Job, int], Job], output: str | None = None
     ) -> None:
@@ -159,7 +165,7 @@ class Dispatcher:
         self.worker_out(worker)
         job = self._take(worker)
         if job is not None:
-            self._settle(outcome(job, now())._replace(output=output or worker.output.take()))
+            self._settle_without_worker(outcome(job, now())._replace(output=output or worker.output.take()))
             self._visit()
 
     def worker_crashed(self, worker: Worker, how: str) -> None:
@@ -178,14 +184,14 @@ class Dispatcher:
         if "unknown" in head:
             self._unlearn(job)
         elif worker.verdict is not None:
-            self._settle(_judged(worker.verdict(job, now()), head)._replace(output=output))
+            self._settle_without_worker(_judged(worker.verdict(job, now()), head)._replace(output=output))
         elif head["ok"]:
             done = succeeded(job, now(), blob, head["codec"], output, head.get("reason"), self.result_ttl)
             self._settle(done)
         else:
             self._settle(failed(job, now(), head["error_type"], head["error"], output))
         self._mean += 0.2 * (head.get("seconds", 0.0) - self._mean)
-        if worker.retiring:
+        if worker.retiring or worker.reporting:
             self._visit()
         else:
             self.worker_idle(worker)

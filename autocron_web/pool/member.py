@@ -7,16 +7,17 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..jobs import Job, failed
-from ..process import file_mark, kill_group
+from ..process import file_mark, kill_group, memory_of
 from .loop import Loop, Timer
 from .output import Output
 from .wire import Channel, Frame, Kind
 
 Outcome = Callable[[Job, int], Job]
 
+REPORT = 30.0  # seconds that the app's functions may take to report a failed job
 GRACE = 5.0  # seconds that a task may take to clean up when its job is cancelled or runs too long
 
 
@@ -37,9 +38,12 @@ class Worker:
         self.ready = False
         self.loads = 0  # that it was told and has not answered yet
         self.retiring = False
+        self.leaving = False  # it goes when another one has come
         self.since = loop.time()
         self.proven = False  # it does not end as soon as it has begun
         self.job_id: str | None = None
+        self.jobs = 0  # that it was given
+        self.reporting = False  # its job has ended, and is still being reported
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
         self.verdict: Outcome | None = None  # set when it ends the job, whatever the worker still says of it
         self.modules: frozenset[str] = frozenset()  # that have registered tasks
@@ -51,7 +55,16 @@ class Worker:
     def run(self, job: Job) -> None:
         """Hand over a job. If the worker is dying at this moment, its end will tell."""
         self.job_id = job.id
-        head = {"id": job.id, "task": job.task, "attempt": job.attempt, "codec": job.codec}
+        self.jobs += 1
+        head = {
+            "id": job.id,
+            "task": job.task,
+            "queue": job.queue,
+            "attempt": job.attempt,
+            "created": job.created,
+            "codec": job.codec,
+            "last": job.meta.get("failures", 0) >= job.meta.get("retries", 0),
+        }
         self.send(Frame(Kind.RUN, 0, head, job.payload))
         timeout = job.meta.get("timeout")
         if timeout is not None:
@@ -75,6 +88,16 @@ class Worker:
             os.write(self._notice, reason.encode())
             os.kill(self.pid, signal.SIGTERM)  # not to the group: what the task has started is its own to end
         self.leave()
+
+    def report(self) -> None:
+        """Its job has failed for good, and the app's functions are told: that must not take for ever."""
+        self.reporting = True
+        self._clock = self._loop.after(REPORT, lambda: kill_group(self.pid))
+
+    @property
+    def is_staying(self) -> bool:
+        """Whether it counts as one of those that there are to be."""
+        return not self.retiring and not self.leaving
 
     def load(self, head: dict[str, Any]) -> None:
         """Let it load the app, or more modules of it."""
@@ -123,3 +146,16 @@ class Worker:
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+
+class Limits(NamedTuple):
+    """After how much a worker is replaced; None: never."""
+
+    max_jobs: int | None = None
+    max_memory: int | None = None  # MiB
+
+    def is_used_up(self, worker: Worker) -> bool:
+        """Whether another worker is to take its place: its job has just ended."""
+        if self.max_jobs is not None and worker.jobs >= self.max_jobs:
+            return True
+        return self.max_memory is not None and memory_of(worker.pid) > self.max_memory << 20

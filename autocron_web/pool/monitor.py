@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from .. import __version__
+from .. import __version__, reports
 from ..errors import AutocronError, StoreError
 from ..jobs import MAX_ATTEMPTS, RESULT_TTL, SECOND, Job, interrupted, now
 from ..settings import DEFAULT_WORKERS, StoreSettings
@@ -34,6 +34,7 @@ from .info import Info
 from .links import Links
 from .lock import Lock
 from .loop import Loop, Timer
+from .member import Limits
 from .output import Printer
 from .requests import Requests
 from .storethread import StoreThread
@@ -75,6 +76,7 @@ class Monitor:
         self._requests = Requests(self._thread, self._dispatch, self._links.poke)
         self._info = Info(self._epoch, self._links, self._crew, self._dispatch, self._timetable, self._thread)
         self._connect()
+        self._reports = False  # the app has functions that are told of failed jobs
         self._draining = False
         self._closing = False
         self._ended_by: str | None = None  # set when the pool ends although app processes live
@@ -96,6 +98,7 @@ class Monitor:
         )
         links.on_end = lambda: self._end("the pool was told to stop", again=None)
         links.on_settings = lambda: self._thread.ask(lambda store: store.settings(), self._set)
+        dispatch.on_failure = self._report
         dispatch.on_news = self._news
         dispatch.on_unknown = self._unknown.seen
         dispatch.on_idle = self._check_end
@@ -137,7 +140,7 @@ class Monitor:
         if self._is_other(hello["version"], load["python"]) and self._crew.is_newer(born):
             self._end("the pool makes room for one with another interpreter or version", again=YIELD)
             return self._ended_by
-        self._crew.load(load, hello["workers"] or DEFAULT_WORKERS, born)
+        self._crew.load(load, hello["workers"] or DEFAULT_WORKERS, Limits(*hello["limits"]), born)
         if self._recovered:
             self._printer.say(f"{self._recovered} jobs of an earlier pool were interrupted")
             self._recovered = 0
@@ -164,6 +167,7 @@ class Monitor:
         self._dispatch.learn(head["tasks"])
         self._timetable.learn(head["crons"])
         self._unknown.learn(head)
+        self._reports = head["reports"]
 
     def _news(self, jobs: Iterable[Job]) -> None:
         self._info.count(jobs)
@@ -179,6 +183,12 @@ class Monitor:
 
     def _cancel(self, job_id: str) -> None:
         self._dispatch.cancel(job_id, "cancelled while it ran")
+
+    def _report(self, job: Job) -> None:
+        """A job has ended in error, and its worker with it: another one tells the app's functions."""
+        if self._reports and job.kind != "report":
+            report = reports.late(job)
+            self._thread.ask(lambda store: store.enqueue([report]), lambda ids: self._dispatch.wake())
 
     # -- the end -----------------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Kind:
     RESULT = 23  # worker → monitor: how it ended
     ASK = 24  # worker → monitor: a request of the running task
     ANSWER = 25  # monitor → worker: the answer to it
+    FREE = 26  # worker → monitor: what followed the last result is done too
 
 
 class Frame(NamedTuple):

@@ -14,9 +14,10 @@ import sys
 import threading
 from typing import Any
 
-from .. import execution
-from ..decorators import Cron, crons
+from .. import execution, reports
+from ..decorators import Cron, crons, delay
 from ..engine import engine
+from ..jobs import Job
 from ..process import adopt_orphans, die_with_parent
 from ..tasks import registry
 from .line import Line, WorkerClient
@@ -33,11 +34,11 @@ def main(arguments: list[str]) -> None:
     die_with_parent(parent)
     adopt_orphans()
     channel, notice = _moved_up(channel), _moved_up(notice)
-    os.set_blocking(notice, False)
-    _heed_the_monitor_alone(notice)
+    told = _Notice(notice)
+    _heed_the_monitor_alone(told)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    worker = _Worker(Line(socket.socket(fileno=channel)))
+    worker = _Worker(Line(socket.socket(fileno=channel)), told)
     try:
         worker.serve()
     except ConnectionError:  # the monitor is gone; or it has closed the channel while this was loading
@@ -48,8 +49,9 @@ def main(arguments: list[str]) -> None:
 class _Worker:
     """Does what the frames on the line say, one after the other."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, notice: _Notice) -> None:
         self._line = line
+        self._notice = notice
         self._client = WorkerClient(line)
         self._traces = Traces()
         engine.become_worker(self._client)
@@ -62,7 +64,7 @@ class _Worker:
                 return
             if frame.kind == Kind.RUN:
                 self._client.parent = frame.head["id"]
-                self._line.send(self._run(frame))
+                self._run(frame)
             elif frame.kind == Kind.LOAD:
                 answer = _load(frame.head)
                 self._line.send(answer)
@@ -77,11 +79,12 @@ class _Worker:
             execution.flush_output()
             os._exit(0)
 
-    def _run(self, frame: Frame) -> Frame:
+    def _run(self, frame: Frame) -> None:
         head = frame.head
         task = registry.get(head["task"])
         if task is None:  # this worker's app was loaded otherwise than that of the others
-            return Frame(Kind.RESULT, frame.id, {"unknown": True})
+            self._line.send(Frame(Kind.RESULT, frame.id, {"unknown": True}))
+            return
         outcome = execution.run(task, head["id"], head["codec"], frame.blob)
         spent = self._traces.put_back(task.name)
         execution.flush_output()
@@ -90,7 +93,25 @@ class _Worker:
         files = app_files()
         if files:
             outcome.head["files"] = files  # the task has imported more of the app
-        return Frame(Kind.RESULT, frame.id, outcome.head, outcome.result)
+        error = outcome.error if head["last"] and reports.wanted() else None
+        if error is not None and self._notice.is_given():
+            error = None  # the monitor has ended the job, and lets another worker report it
+        if error is not None:
+            outcome.head["reporting"] = True
+        self._line.send(Frame(Kind.RESULT, frame.id, outcome.head, outcome.result))
+        if error is not None:
+            self._report(head, outcome.head, error)
+
+    def _report(self, head: dict[str, Any], end: dict[str, Any], error: BaseException) -> None:
+        """After the result, so that nothing in it can harm the job."""
+        job = Job(
+            head["id"], head["task"], 0, head["created"], queue=head["queue"], attempt=head["attempt"],
+            error_type=end["error_type"], error=end["error"],
+        )  # fmt: skip
+        reports.call(job, error)
+        spent = self._traces.put_back(f"the report of {job.task}")
+        execution.flush_output()
+        self._line.send(Frame(Kind.FREE, 0, {"spent": spent} if spent else {}))
 
 
 def _moved_up(fd: int) -> int:
@@ -100,7 +121,28 @@ def _moved_up(fd: int) -> int:
     return high
 
 
-def _heed_the_monitor_alone(notice: int) -> None:
+class _Notice:
+    """A pipe by which the monitor says, before a SIGTERM of its own, why it ends the running job."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._reason: str | None = None
+
+    def read(self) -> str | None:
+        """Why; None if the signal does not come from the monitor, or does so again."""
+        try:
+            self._reason = os.read(self._fd, 4096).decode()
+        except OSError:  # nothing is there, or a task has closed the pipe
+            return None
+        return self._reason
+
+    def is_given(self) -> bool:
+        """Whether the job was to end, also where the task has a handler of its own for the signal."""
+        return self._reason is not None or self.read() is not None
+
+
+def _heed_the_monitor_alone(notice: _Notice) -> None:
     """Let SIGTERM end the running task if the monitor means it, and a notice says why; ignore others.
 
     A signal to all processes (Ctrl-C, a service's stop) reaches the monitor too, which lets jobs finish.
@@ -108,11 +150,9 @@ def _heed_the_monitor_alone(notice: int) -> None:
     """
 
     def terminate(number: int, frame: Any) -> None:
-        try:
-            reason = os.read(notice, 4096)
-        except BlockingIOError:
-            return
-        execution.stop(reason.decode())
+        reason = notice.read()
+        if reason is not None:
+            execution.stop(reason)
 
     def ignore(number: int, frame: Any) -> None:
         pass
@@ -148,5 +188,11 @@ def _load(head: dict[str, Any]) -> Frame:
     except LoadError as error:
         return Frame(Kind.READY, 0, {"trouble": str(error)})
     files = app_files()
-    known = {"tasks": sorted(registry), "crons": [_cron_row(cron) for cron in crons.values()]}
+    if reports.wanted() and reports.LATE_REPORT not in registry:
+        delay(name=reports.LATE_REPORT)(reports.late_report)
+    known = {
+        "tasks": sorted(registry),
+        "crons": [_cron_row(cron) for cron in crons.values()],
+        "reports": reports.wanted(),
+    }
     return Frame(Kind.READY, 0, {**known, "modules": defining_modules(), "files": files, **executed()})

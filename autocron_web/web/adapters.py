@@ -28,7 +28,7 @@ def start(words: Settings, origin: dict[str, Any] | None) -> None:
         return
     database = database_of(words, origin)
     name = app_name(origin) or os.path.splitext(os.path.basename(database))[0]
-    engine.start(database, words.workers, app_id=name, loader=origin)
+    engine.start(database, **words.pool, app_id=name, loader=origin)
 
 
 def refuse_a_second(app: Any, kind: type) -> None:

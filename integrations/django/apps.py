@@ -54,7 +54,7 @@ def start(why_not: str | None) -> None:
         assert words.database is not None
         engine.start(
             words.database,
-            words.workers,
+            **words.pool,
             app_id=config.project(),
             loader=django_loader() or app_origin(),
             serve=why_not is None,

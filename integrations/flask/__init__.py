@@ -69,7 +69,7 @@ class AutocronFlask:
 
             run_inline()
         if words.autostart:
-            engine.start(database, words.workers, app_id=app.name, loader=app_origin())
+            engine.start(database, **words.pool, app_id=app.name, loader=app_origin())
 
     def _mount(self, app: Flask, words: Settings) -> None:
         """The pages of the status, as a blueprint."""

@@ -55,6 +55,8 @@ def test_the_configuration_says_what_is_and_keywords_go_before_it(home: Path) ->
         "AUTOCRON_URL_PREFIX": "/autocron",
         "AUTOCRON_TOKEN": None,
         "AUTOCRON_AUTOSTART": True,
+        "AUTOCRON_MAX_JOBS": None,
+        "AUTOCRON_MAX_MEMORY": None,
     }
 
 
