@@ -85,6 +85,19 @@ def random() -> float:
     return int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
 
 
+AHEAD = 86400 * SECOND  # a clock that is set back by more has been wrong before
+WRITTEN = 1_767_225_600 * SECOND  # 2026-01-01: a clock that shows an earlier time is wrong now
+
+
+def latest_slot(moment: int) -> int:
+    """The latest slot that a cron can have run at if the clock, which shows `moment`, was right then as well.
+
+    A last slot that lies beyond it was taken while the clock was ahead, and the cron must not wait for that
+    time to come. A machine that has not heard yet what time it is (1970) does not judge.
+    """
+    return moment + AHEAD if moment >= WRITTEN else 1 << 62
+
+
 # -- what becomes of a running job; pure, so that each rule can be read and tested alone ---------------
 
 MAX_CRASHES = 3

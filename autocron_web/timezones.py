@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from datetime import UTC
@@ -26,7 +27,11 @@ def zone_of(tz: str | tzinfo | None) -> tuple[tzinfo | None, str]:
     if tz is None:
         name = machine_zone()
         zone = _named(name) if name else None
-        return (zone, name) if zone and name else (None, LOCAL)
+        if zone and name:
+            return zone, name
+        if name and not any(map(str.isdigit, name)):  # rules, as in "CET-1CEST", have digits
+            _say_unknown(name)
+        return None, LOCAL
     if tz == LOCAL:
         return None, LOCAL
     name = tz if isinstance(tz, str) else _name_of(tz)
@@ -68,6 +73,17 @@ def machine_zone(environ: Mapping[str, str] = os.environ, root: str = "/") -> st
             return name if zone.read() == copy.read() else None
     except (OSError, ValueError):
         return None
+
+
+@functools.cache
+def _say_unknown(name: str) -> None:
+    """Once in each process: the C library takes what it does not know for UTC, and says nothing."""
+    from .settings import warn
+
+    warn(
+        f"the machine's time zone {name!r} is not known to it: crons without tz= run by UTC."
+        " Install its time zones (apt-get install tzdata, or pip install tzdata), or correct TZ"
+    )
 
 
 def _key(path: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..crontab import Crontab
 from ..decorators import Cron
-from ..jobs import SECOND, now
+from ..jobs import SECOND, latest_slot, now
 from ..options import Options
 from ..slots import due_slot, schedule_of, slot_job
 from .loop import Loop, Timer
@@ -52,19 +52,20 @@ class Timetable:
                 entry.timer.cancel()
         self._entries = {}
         for row in rows:
-            self._see(row)
+            cron = self._see(row)
+            if cron.doubtful is not None:
+                self._say(_doubt(cron, _date(now())))
 
     @property
     def entries(self) -> list[Entry]:
         """The crons that run here."""
         return list(self._entries.values())
 
-    def _see(self, row: list[Any]) -> None:
+    def _see(self, row: list[Any]) -> Cron:
+        """Ask the store which slot was the last one, and go on from there."""
         name, canonical, zone, options = row[:4]
         cron = Cron(name, schedule_of(canonical, zone), *row[4:])
         moment = now()
-        if cron.doubtful is not None:
-            self._say(_doubt(cron, _date(moment)))
 
         def seen(last_slot: int) -> None:
             if self._rows.get(name) is not row:
@@ -75,12 +76,17 @@ class Timetable:
             self._look(entry)
 
         self._store.ask(lambda store: store.see_cron(name, canonical, zone, moment), seen)
+        return cron
 
     def _look(self, entry: Entry) -> None:
         """Take the slot that is due, if one is, and set the timer for the next one."""
         if self._entries.get(entry.cron.task) is not entry:
             return
         cron, moment = entry.cron, now()
+        if entry.last_slot > latest_slot(moment):
+            self._say(f"the cron {cron.task} ran by a clock that was ahead: it goes on from now")
+            self._see(self._rows[cron.task])
+            return
         due = due_slot(
             cron.schedule,
             last_slot=_date(entry.last_slot),

@@ -188,7 +188,9 @@ class Store(Protocol):
     def see_cron(self, name: str, schedule: str, zone: str, now: int) -> int:
         """Note a cron, first seen now if it is new, and answer with its `last_slot` (`now` if it is new).
 
-        A changed schedule or zone is stored, and its `last_slot` is then `now` as well.
+        A changed schedule or zone is stored, and its `last_slot` is then `now` as well. One that was taken
+        by a clock that was ahead (`jobs.latest_slot`) is brought back to just before `now`, and runs that
+        wait for a time as far away are cancelled.
         """
         ...
 

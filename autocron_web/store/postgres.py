@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..errors import StoreBusy, StoreError, WrongApplication
-from ..jobs import ERROR_TTL, Job, begun_anew
+from ..jobs import ERROR_TTL, Job, begun_anew, latest_slot
 from . import CronRow, Recovery
 from . import postgres_sql as sql
 from .migrations import missing_steps
@@ -191,6 +191,9 @@ class PostgresStore:
         with self._transaction() as connection:
             values = {"name": name, "schedule": schedule, "zone": zone, "now": now}
             _run(connection, sql.SEE_CRON, values)
+            ahead = {"name": name, "now": now, "latest": latest_slot(now), "kept_until": now + ERROR_TTL}
+            if _run(connection, sql.RECALL_CRON, ahead).rowcount:
+                _run(connection, sql.CANCEL_RECALLED, ahead)
             [(last_slot,)] = _run(connection, sql.LAST_SLOT, (name,)).fetchall()
         return int(last_slot)
 

@@ -203,6 +203,13 @@ SEE_CRON = """
     SET schedule = excluded.schedule, zone = excluded.zone, last_slot = excluded.last_slot
     WHERE autocron_cron.schedule <> excluded.schedule OR autocron_cron.zone <> excluded.zone"""
 CRONS = "SELECT name, schedule, zone, created, last_slot FROM autocron_cron ORDER BY name"
+RECALL_CRON = """
+    UPDATE autocron_cron SET last_slot = %(now)s - 1 WHERE name = %(name)s AND last_slot > %(latest)s"""
+CANCEL_RECALLED = """
+    UPDATE autocron_job
+    SET state = 'cancelled', reason = 'stored by a clock that was ahead', finished = %(now)s,
+        expires = %(kept_until)s
+    WHERE state = 'waiting' AND kind = 'cron' AND task = %(name)s AND due > %(latest)s"""
 LAST_SLOT = "SELECT last_slot FROM autocron_cron WHERE name = %s"
 TAKE_SLOT = "UPDATE autocron_cron SET last_slot = %(slot)s WHERE name = %(name)s AND last_slot < %(slot)s"
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 from ..errors import WrongApplication
-from ..jobs import ERROR_TTL, Job, begun_anew
+from ..jobs import ERROR_TTL, Job, begun_anew, latest_slot
 from . import CronRow, Recovery
 from . import sqlite_sql as sql
 from .rows import job_of, meta_text, row_of, settled_row
@@ -222,6 +222,9 @@ class SqliteStore:
         with self._file.transaction() as connection:
             values = {"name": name, "schedule": schedule, "zone": zone, "now": now}
             connection.execute(sql.SEE_CRON, values)
+            ahead = {"name": name, "now": now, "latest": latest_slot(now), "kept_until": now + ERROR_TTL}
+            if connection.execute(sql.RECALL_CRON, ahead).rowcount:
+                connection.execute(sql.CANCEL_RECALLED, ahead)
             return int(connection.execute(sql.LAST_SLOT, (name,)).fetchone()[0])
 
     def take_slot(self, name: str, slot: int, job: Job | None) -> bool:

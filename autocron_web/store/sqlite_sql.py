@@ -236,6 +236,14 @@ SEE_CRON = """
     ON CONFLICT (name) DO UPDATE
     SET schedule = excluded.schedule, zone = excluded.zone, last_slot = excluded.last_slot
     WHERE schedule <> excluded.schedule OR zone <> excluded.zone"""
+# A slot was taken while the clock was ahead: the cron goes on from now.
+RECALL_CRON = "UPDATE autocron_cron SET last_slot = :now - 1 WHERE name = :name AND last_slot > :latest"
+# What was stored then and did not run; with its key it would keep the cron from running until that time.
+CANCEL_RECALLED = """
+    UPDATE autocron_job
+    SET state = 'cancelled', reason = 'stored by a clock that was ahead', finished = :now,
+        expires = :kept_until
+    WHERE state = 'waiting' AND kind = 'cron' AND task = :name AND due > :latest"""
 # Where the next slot is looked for from.
 LAST_SLOT = "SELECT last_slot FROM autocron_cron WHERE name = ?"
 # For the status: what has run, and when.

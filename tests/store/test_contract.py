@@ -652,6 +652,37 @@ def test_a_changed_cron_begins_anew(store: Store, changed: tuple[str, str]) -> N
     assert not store.take_slot("digest", NOW + 50, None)
 
 
+def test_89_a_cron_is_brought_back_from_a_time_that_was_not(store: Store, other: Store, epoch: int) -> None:
+    day, year = 86_400 * SECOND, 365 * 86_400 * SECOND
+    for name in ("digest", "report"):
+        store.see_cron(name, "* * * * *", "UTC", NOW)
+    ran, waits = (job(task="digest", kind="cron", due=NOW + year + number) for number in range(2))
+    assert store.take_slot("digest", NOW + year, ran)
+    [running] = store.claim(OWNER, epoch, 9, NOW + year)
+    store.settle([running._replace(state="done")], epoch)
+    assert store.take_slot("digest", NOW + year + 1, waits)
+    call = job(task="digest", due=NOW + year)
+    store.enqueue([call])
+    assert store.take_slot("report", NOW + day, None)
+
+    assert other.see_cron("digest", "* * * * *", "UTC", NOW + 5) == NOW + 4
+    assert other.see_cron("digest", "* * * * *", "UTC", NOW + 6) == NOW + 4
+    assert other.see_cron("report", "* * * * *", "UTC", NOW) == NOW + day  # set back by no more than a day
+    cancelled = stored(store, waits)
+    assert (cancelled.state, cancelled.reason, cancelled.finished) == (
+        "cancelled", "stored by a clock that was ahead", NOW + 5,
+    )  # fmt: skip
+    assert (stored(store, ran).state, stored(store, call).state) == ("done", "waiting")
+    # The slot comes, and its job is there already.
+    assert store.take_slot("digest", NOW + year, ran._replace(state="waiting"))
+    assert stored(store, ran).state == "done"
+
+
+def test_89_a_clock_that_does_not_know_the_time_brings_nothing_back(store: Store) -> None:
+    store.see_cron("digest", "* * * * *", "UTC", NOW)
+    assert store.see_cron("digest", "* * * * *", "UTC", 5 * SECOND) == NOW
+
+
 def test_a_slot_is_taken_once_and_in_order(store: Store, other: Store) -> None:
     store.see_cron("digest", "* * * * *", "UTC", NOW)
     first, second = job(kind="cron"), job(kind="cron")
