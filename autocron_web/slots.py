@@ -102,16 +102,10 @@ def due_slot(
     return Due(slot, following)
 
 
-def overdue(
-    schedule: Schedule,
-    *,
-    last_slot: datetime,
-    since: datetime,
-    now: datetime,
-    missed: Missed,
-    catch_up: float,
-) -> float:
-    """By how many seconds more than its own interval a slot is late that nobody took; 0 if none is.
+def late_from(
+    schedule: Schedule, *, last_slot: datetime, since: datetime, missed: Missed, catch_up: float
+) -> datetime:
+    """The moment at which the first slot after `last_slot` is late by its own interval, if nobody takes it.
 
     `since` is when somebody began to look after it: what had been missed for good by then does not count.
     """
@@ -121,8 +115,7 @@ def overdue(
 
     patience = PUNCTUAL if missed == "skip" else max(catch_up, PUNCTUAL)
     slot = after(max(last_slot, since - timedelta(seconds=patience)))
-    interval = after(slot) - slot
-    return max(0.0, (now - slot - interval).total_seconds())
+    return after(slot)
 
 
 def _latest(after: Callable[[datetime], datetime], slot: datetime, now: datetime) -> datetime:

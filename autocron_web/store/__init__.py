@@ -106,7 +106,7 @@ class Store(Protocol):
         ...
 
     def unknown_tasks(self) -> dict[str, int]:
-        """The tasks that no worker knew, and how many jobs wait for each."""
+        """The tasks that no worker knew, at most a hundred of them, and how many jobs wait for each."""
         ...
 
     def size(self) -> int:

@@ -113,7 +113,8 @@ RETRY = """
     WHERE id = %(id)s AND state IN ('error', 'cancelled') AND NOT EXISTS (
         SELECT 1 FROM autocron_job AS other
         WHERE other.unique_key = autocron_job.unique_key AND other.state IN ('waiting', 'running'))"""
-UNKNOWN_TASKS = f"SELECT task, count(*) FROM autocron_job WHERE {UNKNOWN} GROUP BY task"
+UNKNOWN_TASKS = f"""
+    SELECT task, count(*) FROM autocron_job WHERE {UNKNOWN} GROUP BY task ORDER BY task LIMIT 100"""
 SIZE = """
     SELECT sum(pg_total_relation_size(name::regclass))::bigint
     FROM unnest(ARRAY['autocron_job', 'autocron_cron', 'autocron_meta', 'autocron_setting']) AS name"""

@@ -143,7 +143,8 @@ RETRY = """
         WHERE other.unique_key = autocron_job.unique_key AND other.state IN ('waiting', 'running'))"""
 # For the status: what waits for newer code.
 UNKNOWN_TASKS = f"""
-    SELECT task, count(*) FROM autocron_job INDEXED BY autocron_job_unknown WHERE {UNKNOWN} GROUP BY task"""
+    SELECT task, count(*) FROM autocron_job INDEXED BY autocron_job_unknown WHERE {UNKNOWN}
+    GROUP BY task ORDER BY task LIMIT 100"""
 # For the status: pages that are free again count too.
 SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from ..crontab import Missed
+from ..errors import AutocronError
 from ..jobs import SECOND
-from ..slots import overdue, schedule_of
+from ..slots import late_from, schedule_of
+from ..store import CronRow
 from .facts import SILENT, Facts, age
 
 Status = Literal["pass", "warn", "fail"]
 
 MAX_AGE = 60.0  # seconds that a job may be due before the queue counts as stuck
+NAMED = 5  # unknown tasks that are named
 GRACE = 60.0  # seconds that a cron may be late, beside its own interval
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,10 +96,10 @@ def _of_queue(facts: Facts, max_age: float) -> Iterator[Reason]:
     if due is not None and age(facts.moment, due) > max_age:
         text = f"the oldest due job has waited for {age(facts.moment, due):.0f} s, longer than {max_age:g} s"
         yield Reason("fail", "queue_stuck", text)
-    for task, count in sorted(facts.store.unknown.items()):
-        yield Reason(
-            "warn", "unknown_task", f"no worker knows {task}: {count} of its jobs wait for newer code"
-        )
+    if unknown := facts.store.unknown:
+        names = ", ".join(sorted(unknown)[:NAMED]) + (" …" if len(unknown) > NAMED else "")
+        text = f"no worker knows {names}: {sum(unknown.values())} jobs wait for newer code"
+        yield Reason("warn", "unknown_task", text)
 
 
 def _of_crons(facts: Facts) -> Iterator[Reason]:
@@ -102,19 +107,45 @@ def _of_crons(facts: Facts) -> Iterator[Reason]:
     if facts.monitor is None:
         return
     rows = {row.name: row for row in facts.store.crons}
+    started = facts.monitor["started"]
     for cron in facts.monitor["crons"]:
         row = rows.get(cron["name"])
         if row is not None:
-            late = overdue(
-                schedule_of(cron["schedule"], cron["zone"]),
-                last_slot=moment_of(row.last_slot),
-                since=moment_of(facts.monitor["started"]),
-                now=moment_of(facts.moment),
-                missed=cron["missed"],
-                catch_up=cron["catch_up"],
+            slot = _late_from(
+                cron["schedule"], cron["zone"], row.last_slot, started, cron["missed"], cron["catch_up"]
             )
+            late = (moment_of(facts.moment) - slot).total_seconds()
             if late > GRACE:
-                yield Reason("fail", "cron_overdue", f"the cron {row.name} is overdue by {late:.0f} s")
+                text = f"the cron {row.name} is overdue by its interval and {late:.0f} s"
+                yield Reason("fail", "cron_overdue", text)
+
+
+# Both are asked at each look, would cost a millisecond each, and have another answer when the cron has run.
+
+
+@functools.lru_cache(maxsize=4096)
+def _late_from(
+    schedule: str, zone: str, last_slot: int, since: int, missed: Missed, catch_up: float
+) -> datetime:
+    return late_from(
+        schedule_of(schedule, zone),
+        last_slot=moment_of(last_slot),
+        since=moment_of(since),
+        missed=missed,
+        catch_up=catch_up,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def last_run(row: CronRow) -> int | None:
+    """When the cron ran last (microseconds), or None if it never did: its row begins with another moment."""
+    if row.last_slot <= row.created + 1:  # one more: `start_now`
+        return row.created if row.last_slot > row.created else None
+    try:
+        slot = schedule_of(row.schedule, row.zone).next_after(moment_of(row.last_slot - 1))
+    except (AutocronError, ValueError, OverflowError):
+        return None  # a row that autocron-web did not write
+    return row.last_slot if slot == moment_of(row.last_slot) else None
 
 
 def in_short(trouble: str) -> str:
@@ -122,15 +153,6 @@ def in_short(trouble: str) -> str:
     first, *lines = trouble.strip().splitlines()
     last = [line for line in lines if line[:1] not in (" ", "(", "\t", "")]
     return f"{first}: {last[-1]}" if last else first
-
-
-def last_run(row: Any) -> int | None:
-    """When the cron ran last (microseconds), or None if it never did: its row begins with another moment."""
-    if row.last_slot <= row.created + 1:  # one more: `start_now`
-        return row.created if row.last_slot > row.created else None
-    before = moment_of(row.last_slot - 1)
-    slot = schedule_of(row.schedule, row.zone).next_after(before)
-    return row.last_slot if slot == moment_of(row.last_slot) else None
 
 
 def moment_of(microseconds: int) -> datetime:
