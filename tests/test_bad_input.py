@@ -122,7 +122,7 @@ def test_a_list_of_calls_with_something_else_in_it(started: Engine) -> None:
 # -- tasks -----------------------------------------------------------------------------------------
 
 
-def test_functions_that_no_worker_could_find_or_run(engine: Engine) -> None:
+def test_83_functions_that_no_worker_could_find_or_run(engine: Engine) -> None:
     def generate() -> Iterator[int]:
         yield 1
 
@@ -141,7 +141,7 @@ def test_functions_that_no_worker_could_find_or_run(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("how", ["-", "-c", "-i"])
-def test_what_is_typed_in_an_interactive_session(how: str, home: Path) -> None:
+def test_83_what_is_typed_in_an_interactive_session(how: str, home: Path) -> None:
     source = """
 import autocron_web as autocron
 try:

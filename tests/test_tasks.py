@@ -15,6 +15,7 @@ import autocron_web as autocron
 from autocron_web import decorators, tasks
 from autocron_web.jobs import SECOND, Job, now
 from autocron_web.options import Options
+from autocron_web.slots import slot_job
 from conftest import CHECKOUT
 
 
@@ -58,7 +59,7 @@ def test_all_forms_of_the_decorator() -> None:
     assert autocron.delay(name="mail.send")(send).name == "mail.send"
 
 
-def test_names_lead_to_functions_in_functions_and_classes(registry: dict[str, Any]) -> None:
+def test_83_names_lead_to_functions_in_functions_and_classes(registry: dict[str, Any]) -> None:
     @autocron.delay
     def inner() -> None: ...
 
@@ -68,7 +69,9 @@ def test_names_lead_to_functions_in_functions_and_classes(registry: dict[str, An
         def restock() -> str:
             return "restocked"
 
-    assert inner.name == f"test_tasks.{test_names_lead_to_functions_in_functions_and_classes.__name__}.inner"
+    assert (
+        inner.name == f"test_tasks.{test_83_names_lead_to_functions_in_functions_and_classes.__name__}.inner"
+    )
     assert Shop.restock.name.endswith(".Shop.restock")
     assert Shop.restock.call() == "restocked"
     assert len(registry) == 2
@@ -90,6 +93,19 @@ def test_a_task_of_a_task_is_the_task(registry: dict[str, Any]) -> None:
     assert autocron.cron("0 2 * * *")(clean) is clean
     assert set(decorators.crons) == {"clean"}
     assert registry["clean"] is clean
+
+
+def test_84_functions_of_one_name_in_two_modules_are_two_crons(registry: dict[str, Any]) -> None:
+    for module in ("shop", "blog"):
+
+        def clean() -> None: ...
+
+        clean.__module__, clean.__qualname__ = module, "clean"
+        autocron.cron("0 2 * * *")(clean)
+    assert set(decorators.crons) == set(registry) == {"shop.clean", "blog.clean"}
+    jobs = [slot_job(cron, Options(), 7 * SECOND) for cron in decorators.crons.values()]
+    assert jobs[0].id != jobs[1].id
+    assert {job.unique_key for job in jobs} == {"cron:shop.clean", "cron:blog.clean"}
 
 
 def test_a_cron_leaves_the_function_as_it_is(registry: dict[str, Any]) -> None:

@@ -84,7 +84,7 @@ def test_each_slot_runs_once_with_two_app_processes(
     store.close()
 
 
-def test_a_cron_that_is_gone_from_the_code_runs_no_more(
+def test_85_a_cron_that_is_gone_from_the_code_runs_no_more(
     run_script: RunScript, tmp_path: Path, home: Path
 ) -> None:
     file = tmp_path / "application.py"
@@ -105,6 +105,7 @@ def test_a_cron_that_is_gone_from_the_code_runs_no_more(
         return tail.count("long") >= 2
 
     wait_until(settled, 30, "an end of the ticks")
+    assert "application.tick" in {job.task for job in store.jobs(limit=1000)}  # what has run is still there
     for script in (first, second):
         script.process.terminate()
         script.wait(20)
