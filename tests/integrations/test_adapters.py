@@ -73,6 +73,7 @@ def test_servers_have_one_pool_which_ends_with_the_last_of_them(
     wait_until(lambda: not pool_processes(), 15, "the end of the pool")
 
 
+@pytest.mark.once
 @each_adapter
 def test_without_autostart_nothing_starts(adapter: Adapter, site: Site, home: Path) -> None:
     server = site.launch(database="orders.db", autostart=False)
@@ -82,6 +83,7 @@ def test_without_autostart_nothing_starts(adapter: Adapter, site: Site, home: Pa
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.once
 @each_adapter
 def test_commands_that_serve_nothing_start_no_pool(adapter: Adapter, site: Site) -> None:
     for command in adapter.commands:
@@ -122,6 +124,7 @@ def test_a_second_installation_is_refused_with_advice(adapter: Adapter) -> None:
         adapter.install_again(app)
 
 
+@pytest.mark.once
 @each_adapter
 def test_a_missing_framework_is_told_in_one_sentence(adapter: Adapter) -> None:
     if not adapter.needs:

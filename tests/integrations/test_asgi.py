@@ -394,7 +394,10 @@ def test_uvicorn_without_lifespan(serve: Callable[..., Server]) -> None:
     wait_for_pool()
 
 
-@pytest.mark.parametrize("form", STATES)
+@pytest.mark.parametrize(
+    "form",
+    ["middleware", *(pytest.param(f, marks=pytest.mark.once) for f in ("around", "lifespan", "factory"))],
+)
 def test_tasks_have_the_state_of_a_lifespan_in_their_worker(
     serve: Callable[..., Server], form: str, tmp_path: Path
 ) -> None:

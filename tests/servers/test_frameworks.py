@@ -54,6 +54,7 @@ ROWS = (
     Row("Starlette", "hypercorn", f"hypercorn -w 2 -b 127.0.0.1:{{port}} {ASGI}"),
     Row("Starlette", "granian", f"granian --interface asgi --workers 2 --port {{port}} {ASGI}"),
     Row("Starlette", "uvicorn", f"uvicorn --port {{port}} {ASGI}"),
+    Row("Starlette", "uvicorn `--reload`", f"uvicorn --reload --port {{port}} {ASGI}"),
     Row(
         "Starlette", "uvicorn `--lifespan off`", f"uvicorn --workers 2 --lifespan off --port {{port}} {ASGI}"
     ),
