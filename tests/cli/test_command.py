@@ -277,13 +277,18 @@ def test_the_number_of_workers_of_a_running_pool(app: App) -> None:
 
 
 def test_a_worker_that_runs_a_job_is_the_last_to_go(app: App) -> None:
-    app.run("hold:a")
-    [[_, _, worker]] = app.wait_for("begin")
+    app.run("hold:a", "hold:b")
+    (_, free, first), (_, busy, second) = sorted(
+        app.wait_for("begin", count=2), key=lambda line: int(line[2])
+    )
+    app.release(free)
+    app.wait_for(f"end {free}")
+    wait_until(lambda: app.store.counts() == {"running": 1, "done": 1}, 15, "the end of one")
     run(DATABASE, "--set-max-workers", 1)
     wait_for_pool(workers=1)
-    assert pids("worker") == {int(worker)}
-    app.release("a")
-    app.wait_for_states("done")
+    assert pids("worker") == {int(second)} != {int(first)}, "the older one had nothing to do"
+    app.release(busy)
+    app.wait_for_states("done", "done")
 
 
 def test_the_number_of_workers_of_the_next_pool(app: App) -> None:
