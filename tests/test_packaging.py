@@ -145,7 +145,7 @@ print(json.dumps([names, files, autocron_web.__version__, importlib.metadata.ver
 def test_all_modules_can_be_imported_where_it_is_installed(
     kind: str, built: dict[str, Path], install: Install, tmp_path: Path
 ) -> None:
-    python = install(f"autocron-web[all] @ {built[kind].as_uri()}")
+    python = install(f"autocron-web[all] @ {built[kind].as_uri()}", "pytest")  # for its plugin
     names, files, version, installed_version = answer(python, IMPORT_ALL, tmp_path)
     modules = {
         name.removesuffix(".py").removesuffix("/__init__") for name in package_files() if name.endswith(".py")

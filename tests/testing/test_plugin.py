@@ -75,6 +75,34 @@ def test_no_recording_is_left(autocron):
     assert "6 passed" in pytest_of_a_user(folder)
 
 
+def test_coroutines_run_by_a_plugin_for_them(tmp_path: Path) -> None:
+    """That of anyio, which comes with Starlette."""
+    test = """
+import asyncio
+import pytest
+import shop
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.mark.anyio
+async def test_recorded(autocron):
+    results = await asyncio.gather(shop.work.aenqueue("a"), shop.nap.aenqueue("b"))
+    assert [r.status for r in results] == ["waiting", "waiting"]
+    autocron.travel(minutes=5)
+    assert [await r for r in results] == ["a", "b"]
+
+@pytest.mark.anyio
+async def test_at_once():
+    assert await shop.nap("b") == "b"
+    assert await shop.work("a") == "a"
+"""
+    nap = "\n@autocron.delay\nasync def nap(word):\n    return word\n"
+    folder = files(tmp_path, shop=SHOP + nap, test_shop=test)
+    assert "2 passed" in pytest_of_a_user(folder)
+
+
 @contract.holds("A call needs no `start()` before it.")
 def test_a_call_needs_no_start(tmp_path: Path) -> None:
     test = "import shop\n\ndef test_it():\n    assert shop.work('a').get() == 'a'\n"
