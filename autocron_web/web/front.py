@@ -94,7 +94,9 @@ class Front:
         if self._token is None or authorization is None:
             return False
         scheme, _, shown = authorization.partition(" ")
-        same = hmac.compare_digest(shown.strip().encode(), self._token.encode())
+        same = hmac.compare_digest(
+            shown.strip().encode(errors="replace"), self._token.encode(errors="replace")
+        )
         return same and scheme.lower() == "bearer"
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from autocron_web import execution, tasks
+from autocron_web.client import StoreClient
 from autocron_web.engine import Engine, engine
 from conftest import CHECKOUT, wait_until
 from pool_app import alive, pids
@@ -90,9 +91,8 @@ def own_engine(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Engine]:
     monkeypatch.setattr(tasks, "registry", {})
     monkeypatch.setattr(execution, "surroundings", [])
     yield own
-    store = getattr(own._client, "_store", None)
-    if store is not None:
-        store.close()
+    if isinstance(own._client, StoreClient):
+        own._client._store.close()
 
 
 # -- in processes of their own -----------------------------------------------------------------------------

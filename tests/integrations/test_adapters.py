@@ -20,6 +20,7 @@ from contract_wsgi import BottleAdapter, WsgiAdapter
 
 import autocron_web as autocron
 from autocron_web.engine import Engine
+from autocron_web.store.sqlite import SqliteStore
 from conftest import CHECKOUT, pool_processes, wait_until
 from pool_app import wait_for_pool
 
@@ -215,6 +216,29 @@ def test_the_status_is_only_read(adapter: Adapter, app: Any) -> None:
         reply = adapter.ask(app, method, "/autocron/status", {})
         assert reply.status == 405
         assert "GET" in reply.headers["allow"]
+
+
+@each_adapter
+def test_the_site_goes_on_without_a_database_that_is_another_applications(
+    adapter: Adapter,
+    settings: dict[str, Any],
+    own_engine: Engine,
+    home: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = SqliteStore(home / "orders.db")
+    store.open()
+    store.adopt("forum")
+    store.close()
+    app = adapter.app(settings)
+    assert adapter.ask(app, "GET", "/", {}).status == 200
+    with pytest.raises(autocron.WrongApplication):
+        own_engine.get_results()
+    assert f"{home}/orders.db belongs to the application 'forum', and this is '" in caplog.text
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    ready, told = (adapter.ask(app, "GET", f"/autocron/{page}", headers) for page in ("ready", "status"))
+    assert (ready.status, told.status) == (503, 503)
+    assert str(home) not in told.body.decode()
 
 
 BREAK: dict[str, Callable[[Path], object]] = {
