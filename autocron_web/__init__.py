@@ -10,7 +10,8 @@ send_mail("a@b.c", "hi")
 """
 
 from .decorators import cron, delay, every
-from .engine import Engine, engine
+from .engine import Engine
+from .engine import engine as _engine  # so that `autocron_web.engine` stays the module
 from .errors import (
     AutocronError,
     ConfigError,
@@ -35,15 +36,15 @@ from .tasks import Task
 
 __version__ = "0.1.0"
 
-start = engine.start
-leave = engine.leave
-stop = engine.stop
-get_results = engine.get_results
+start = _engine.start
+leave = _engine.leave
+stop = _engine.stop
+get_results = _engine.get_results
 
 
 def in_worker() -> bool:
     """Whether this process is a worker: for code above the line at which a main module starts to serve."""
-    return engine.in_worker
+    return _engine.in_worker
 
 
 def progress(done: float, total: float | None = None, note: str | None = None) -> None:
@@ -54,7 +55,7 @@ def progress(done: float, total: float | None = None, note: str | None = None) -
         for i, row in enumerate(rows, 1):
             autocron.progress(i, len(rows), row.address)
     """
-    engine.progress(done, total, note)
+    _engine.progress(done, total, note)
 
 
 def register(cls: type) -> type:

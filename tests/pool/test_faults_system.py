@@ -77,7 +77,7 @@ def numbers(role):
 def reuse(word):
     """Kill the pool, and give the number of one of its workers to another process that leads a group."""
     (monitor,), workers = numbers("monitor"), numbers("worker")
-    autocron.engine.leave()
+    autocron.leave()
     os.kill(monitor, signal.SIGKILL)
     for pid in (monitor, *workers):
         os.waitpid(pid, 0)  # this is process 1, to which all orphans fall

@@ -186,7 +186,7 @@ def test_waiting_for_a_job_that_was_deleted_ends(app: App) -> None:
         time.sleep(0.01)
     from autocron_web.jobs import now
     while gone._client.get(gone.id) is not None:
-        autocron.engine.client._store.purge(now())
+        autocron.engine.engine.client._store.purge(now())
     try:
         gone.get(timeout=10)
     except autocron.ResultGone as error:

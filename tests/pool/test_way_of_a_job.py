@@ -518,7 +518,7 @@ def test_a_job_that_is_claimed_but_has_not_begun_can_be_cancelled(
         for turn in range(5):
             for r in nap.enqueue_many([(0,)] * 60):
                 r.get(10)
-            slow, held = autocron.engine.enqueue([
+            slow, held = autocron.engine.engine.enqueue([
                 task.job(task.defaults, args, {}) for task, args in ((nap, (0.04,)), (hold, (f"h{turn}",)))])
             until(lambda: held.status == "running")
             equal(held.cancel(), True)

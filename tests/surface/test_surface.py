@@ -133,6 +133,14 @@ def test_an_engine_of_the_applications_own(run_script: RunScript) -> None:
     assert pool_processes() == {}
 
 
+def test_modules_that_1_has_too() -> None:
+    import autocron_web.decorators
+    import autocron_web.engine
+
+    assert autocron_web.engine.Engine is autocron.Engine
+    assert (autocron_web.decorators.cron, autocron_web.decorators.delay) == (autocron.cron, autocron.delay)
+
+
 def test_the_signatures() -> None:
     names = [*inspect.signature(autocron.start).parameters]
     assert names[:2] == ["database_file", "workers"]
