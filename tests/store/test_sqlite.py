@@ -359,8 +359,8 @@ def test_a_database_of_the_application_may_hold_the_store(path: Path) -> None:
 
 
 def test_connections_of_the_application_may_come_and_go(path: Path) -> None:
-    SqliteStore(path).open()
     with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path)) as early:
+        early.execute("PRAGMA journal_mode = WAL")
         early.execute("CREATE TABLE customer (name)").fetchall()
         store.enqueue([job()])
         store.counts()
