@@ -24,7 +24,7 @@ from . import cli_commands, cli_settings
 from .cli_output import printable
 from .errors import AutocronError
 from .settings import database_path
-from .store import Store
+from .store.sqlite import SqliteStore
 
 
 class Database:
@@ -33,7 +33,7 @@ class Database:
     def __init__(self, find: Callable[[], str | os.PathLike[str]], *, as_json: bool) -> None:
         self._find = find
         self._path: str | None = None
-        self._store: Store | None = None
+        self._store: SqliteStore | None = None
         self.as_json = as_json
 
     @property
@@ -44,11 +44,9 @@ class Database:
         return self._path
 
     @property
-    def store(self) -> Store:
+    def store(self) -> SqliteStore:
         """The opened store. Raises `StoreError` where there is none."""
         if self._store is None:
-            from .store.sqlite import SqliteStore
-
             self._store = SqliteStore(self.path, must_exist=True)
             self._store.open()
         return self._store

@@ -129,6 +129,10 @@ def _delete(database: Database, *, ask: bool) -> None:
 
     path, store = database.path, database.store
     jobs = sum(store.counts().values())
+    if others := store.other_tables():
+        raise ConfigError(
+            f"{path} also has tables of something else ({', '.join(others[:5])}): nothing is deleted"
+        )
     if ask_monitor(path, CHANGE) is not None:
         raise ConfigError(f"a pool runs on {path}: end the app, or: autocron {path} stop")
     if ask:

@@ -263,11 +263,12 @@ class Engine:
             return None, "not_started", str(error)
         if isinstance(client, BrokenClient):
             return None, "store_unusable", str(client.error)
-        if self._path is not None and not isinstance(client, InlineClient):
-            return self._path, "", ""
-        if mode() == "inline":
-            return None, "inline", "AUTOCRON_MODE is inline: calls run at once, and nothing is started"
-        return None, "locked", "the store is locked: calls run at once, and nothing is started"
+        inline = isinstance(client, InlineClient)
+        if inline and mode() != "inline":
+            return None, "locked", "the store is locked: calls run at once, and nothing is started"
+        if inline or self._path is None:
+            return None, "inline", "calls of this process run at once or stay in it, and nothing is started"
+        return self._path, "", ""
 
     def enqueue(self, jobs: Sequence[Job], *, on_commit: bool = True) -> list[Result[Any]]:
         """Store jobs; they are on disk when this returns.

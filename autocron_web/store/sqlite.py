@@ -156,6 +156,10 @@ class SqliteStore:
     def size(self) -> int:
         return int(self._file.read(sql.SIZE)[0][0])
 
+    def other_tables(self) -> list[str]:
+        """The tables in the file that are not the store's."""
+        return [name for (name,) in self._file.read(sql.OTHER_TABLES)]
+
     # -- the monitor's side -----------------------------------------------------------------
 
     def batch(self, *, durable: bool = True) -> AbstractContextManager[None]:

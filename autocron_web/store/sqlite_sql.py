@@ -145,6 +145,11 @@ RETRY = """
 UNKNOWN_TASKS = f"""
     SELECT task, count(*) FROM autocron_job INDEXED BY autocron_job_unknown WHERE {UNKNOWN}
     GROUP BY task ORDER BY task LIMIT 100"""
+# What else is in the file: an application may keep the store in its own database.
+OTHER_TABLES = """
+    SELECT name FROM sqlite_master
+    WHERE type = 'table' AND substr(name, 1, 9) <> 'autocron_' AND substr(name, 1, 7) <> 'sqlite_'
+    ORDER BY name"""
 # For the status: pages that are free again count too.
 SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 

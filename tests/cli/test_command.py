@@ -7,12 +7,14 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +361,14 @@ def test_deleting_the_database(app: App, home: Path) -> None:
     assert "is deleted" in run(DATABASE, "--delete-database", answer="y\n")
     assert [file.name for file in home.iterdir()] == [f"{DATABASE}.lock"]
     script.kill()
+
+
+def test_a_database_with_tables_of_the_application_is_not_deleted(app: App) -> None:
+    with closing(sqlite3.connect(app.store.name)) as connection:
+        connection.execute("CREATE TABLE customer (name)")
+    app.store.open()
+    assert "tables of something else (customer)" in run(DATABASE, "--delete-database", "--yes", code=2)
+    assert os.path.exists(app.store.name)
 
 
 # -- jobs, and the end of the pool -----------------------------------------------------------------
