@@ -140,8 +140,9 @@ class Server:
     def output(self) -> str:
         return self._output.read_text()
 
-    def ask(self, path: str, **headers: str) -> bytes:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+    def ask(self, path: str, method: str = "GET", **headers: str) -> bytes:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(url, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as response:
             return bytes(response.read())
 

@@ -67,6 +67,7 @@ def test_servers_have_one_pool_which_ends_with_the_last_of_them(
     assert document["status"] == "pass"
     assert len(document) > 1
     assert json.loads(servers[1].ask("/jobs/ready"))["status"] == "pass"
+    assert servers[1].ask("/jobs/ready", "HEAD") == b""
     servers[0].stop()
     assert servers[1].get("call/b")["result"] == adapter.context("b")
     assert wait_for_pool(workers=1) == pool
