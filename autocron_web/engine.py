@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +14,7 @@ from . import origin, serving
 from .client import BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
+from .postponed import Postponed
 from .results import Result
 from .settings import (
     StoreSettings,
@@ -30,8 +31,6 @@ from .settings import (
 if TYPE_CHECKING:
     from .link import Link
 
-
-LATE = 1.0  # seconds after its birth at which a preloading server's child starts what was left to it
 
 #: When this process, or the one that it is a fork of, imported its code: the clock is the machine's.
 _BORN = time.monotonic_ns()
@@ -58,9 +57,7 @@ class Engine:
         #: Tells how to do something after the commit of the transaction that is under way in the framework,
         #: or None if there is none. Set by adapters of frameworks that have transactions.
         self.transaction: Callable[[], Callable[[Callable[[], object]], object] | None] = lambda: None
-        #: A start that is left to forks of this process or to its first call, and the user as whom they run.
-        self._postponed: tuple[int, Callable[[], object]] | None = None
-        self._starting = threading.RLock()
+        self._postponed: Postponed | None = None
         self._warned: set[str] = set()
 
     # -- start and end ---------------------------------------------------------------------------------
@@ -119,14 +116,15 @@ class Engine:
         self._limits = max_jobs, max_memory
         self._workers, self._loader, self._serve = workers, loader or origin.django_loader(), serve
         app_id = app_id or _calling_module()
-        user = serving.user_of_forks()
-        if user is None:
+        forks = serving.forks()
+        if forks is None:
             return self._begin(database_file, app_id, durability, strict)
         from . import link  # noqa: F401 - now, while this user may still read the files
         from .store import sqlite  # noqa: F401
 
-        self._postponed = (user, lambda: self._begin(database_file, app_id, durability, strict=False))
-        os.register_at_fork(after_in_child=self._start_late)
+        start = functools.partial(self._begin, database_file, app_id, durability, strict=False)
+        self._postponed = Postponed(start, forks.user)
+        self._postponed.begin_in_forks(green=forks.green)
         return False
 
     def _begin(self, database: str | os.PathLike[str], app_id: str, durability: str, strict: bool) -> bool:
@@ -179,22 +177,7 @@ class Engine:
 
     def postpone(self, start: Callable[[], object]) -> None:
         """Leave a start to the first call, in a process that may never make one: a management command."""
-        self._postponed = (os.geteuid(), start)
-
-    def _start_late(self) -> None:
-        """A child was born; a moment later it serves, as the user whom it was to become."""
-        if self._postponed is not None:
-            timer = threading.Timer(LATE, self._start_postponed)
-            timer.daemon = True
-            timer.start()
-
-    def _start_postponed(self) -> None:
-        if self._postponed is None:
-            return
-        with self._starting:  # a call waits for the start that is under way in the timer's thread
-            if self._postponed is not None and os.geteuid() == self._postponed[0]:
-                self._postponed[1]()
-                self._postponed = None
+        self._postponed = Postponed(start, os.geteuid())
 
     def leave(self) -> None:
         """This process does not count any more; the pool goes on while another one does. Returns at once.
@@ -246,7 +229,8 @@ class Engine:
     @property
     def client(self) -> Client:
         """What calls talk to. Raises `NotStarted`."""
-        self._start_postponed()
+        if self._postponed is not None:
+            self._postponed.begin()
         if self._client is None and mode() == "inline":
             self._client = InlineClient()  # there is nothing to start
         if self._client is None:

@@ -127,17 +127,29 @@ def why_not(process: Process) -> str | None:
     return None
 
 
-def user_of_forks() -> int | None:
-    """The user of the processes that are to serve, where this one loads the app only to fork them; else None.
+class Forks(NamedTuple):
+    """The processes that are to serve, of one that loads the app only to fork them.
 
-    So does the master of `gunicorn --preload`. What it opened as root, `-u www-data` could not use,
+    user: as whom they run. green: whether they put gevent's greenlets in the place of threads.
+    """
+
+    user: int
+    green: bool
+
+
+def forks() -> Forks | None:
+    """What will serve in the place of this process; None if that is this process itself.
+
+    The master of `gunicorn --preload` is such a one. What it opened as root, `-u www-data` could not use,
     and from Python 3.12 on a thread in it makes every fork warn. Its configuration is found on the
     stack, below the app that is being loaded.
     """
     for frame in _stack():
         if frame.f_code.co_name == "setup" and frame.f_globals.get("__name__") == "gunicorn.arbiter":
-            uid: int = getattr(getattr(frame.f_locals.get("self"), "cfg", None), "uid", os.geteuid())
-            return uid
+            arbiter = frame.f_locals.get("self")
+            user = getattr(getattr(arbiter, "cfg", None), "uid", os.geteuid())
+            kinds = getattr(getattr(arbiter, "worker_class", None), "__mro__", ())
+            return Forks(user, any(kind.__module__ == "gunicorn.workers.ggevent" for kind in kinds))
     return None
 
 

@@ -113,6 +113,8 @@ MORE = (
     Server("uWSGI --enable-threads", UWSGI + "3 --enable-threads", (HUP,)),  # the default since 2.0.27
     Server("uWSGI --threads 4", UWSGI + "3 --threads 4", (HUP, RESTART)),
     Server("uWSGI --lazy-apps", UWSGI + "3 --lazy-apps", (HUP,)),
-    Server("uWSGI --max-requests 5", UWSGI + "1 --max-requests 5", (HUP,), recycles=True),
+    Server(
+        "uWSGI --max-requests 5", UWSGI + "1 --max-requests 5 --min-worker-lifetime 0", (HUP,), recycles=True
+    ),
     Server("flask run", "flask --app shop run --port {port}", (RESTART,)),
 )
