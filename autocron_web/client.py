@@ -13,7 +13,6 @@ from .errors import ResultGone, StoreError
 from .jobs import FINISHED, Job, failed, now, succeeded
 
 if TYPE_CHECKING:
-    from .execution import Outcome
     from .link import Link
     from .store import Store
 
@@ -136,12 +135,28 @@ class StoreClient:
         """Outside a job there is nothing to note: a task that is called directly says it to nobody."""
 
 
-def job_after(job: Job, outcome: Outcome) -> Job:
-    """The job after this run in this process."""
-    head = outcome.head
+def run_here(job: Job) -> tuple[Job, BaseException | None]:
+    """Run the job in this process: the job after that, and what the task has raised.
+
+    What is not for the task but for the program goes on from here: Ctrl-C, and what ends a test of pytest.
+    """
+    from . import execution, reports
+    from .tasks import registry
+
+    outcome = execution.run(registry[job.task], job.id, job.codec, job.payload)
+    head, error = outcome.head, outcome.error
+    if error is not None and not isinstance(error, (Exception, SystemExit)):
+        from asyncio import CancelledError
+
+        if not isinstance(error, CancelledError):
+            raise error
     if head["ok"]:
-        return succeeded(job, now(), outcome.result, head["codec"], None, head.get("reason"))
-    return failed(job, now(), head["error_type"], head["error"], dice=lambda: 0.0)  # as a test expects it
+        return succeeded(job, now(), outcome.result, head["codec"], None, head.get("reason")), None
+    # The pause before the next try is just as long as was said, as a test expects it.
+    job = failed(job, now(), head["error_type"], head["error"], dice=lambda: 0.0)
+    if job.state == "error" and error is not None:
+        reports.call(job, error)
+    return job, error
 
 
 class InlineClient:
@@ -151,15 +166,10 @@ class InlineClient:
         self._finished: dict[str, Job] = {}
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
-        from . import execution, reports
-        from .tasks import registry
-
         for job in jobs:
-            outcome = execution.run(registry[job.task], job.id, job.codec, job.payload)
-            job = job._replace(started=now(), attempt=1, meta={})  # there is no other try
-            self._finished[job.id] = job = job_after(job, outcome)
-            if outcome.error is not None:
-                reports.call(job, outcome.error)
+            # There is no other try: the caller waits for this one.
+            job, _ = run_here(job._replace(started=now(), attempt=1, meta={}))
+            self._finished[job.id] = job
             while len(self._finished) > 10_000:
                 del self._finished[next(iter(self._finished))]
         return [job.id for job in jobs]

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from . import execution, jobs, settings
-from .client import job_after
+from .client import run_here
 from .decorators import crons
 from .engine import engine
 from .errors import JobFailed, ResultTimeout
@@ -69,6 +69,7 @@ class Recording:
         self._client = _Client(self)
         self._clock = jobs.wall_clock()
         self._last_slots: dict[str, int] = {}  # of the crons that were seen
+        self._errors: dict[str, BaseException | None] = {}  # what each job raised last
 
     @property
     def now(self) -> dt.datetime:
@@ -86,7 +87,7 @@ class Recording:
     def drain(self, *, allow_errors: bool = False) -> list[Result[Any]]:
         """Run the jobs that are due, and those that they enqueue; their Results in the order of the runs.
 
-        Raises `JobFailed` with the traceback of the first of them that ended in an error, when all
+        Raises `JobFailed` from the exception of the first of them that ended in an error, when all
         have run, unless `allow_errors`. One with retries left waits for its next try instead.
         """
         return self._finish(self._run_due(), allow_errors)
@@ -144,10 +145,12 @@ class Recording:
     def _run(self, job: Job) -> Job:
         token = _running.set(job.id)
         try:
-            outcome = execution.run(registry[job.task], job.id, job.codec, job.payload)
+            job, error = run_here(job)
         finally:
             _running.reset(token)
-        return self._jobs.put(job_after(self._jobs.get(job.id) or job, outcome))
+        self._errors[job.id] = error
+        noted = self._jobs.get(job.id)  # with the progress that the task has said meanwhile
+        return self._jobs.put(job._replace(meta={**(noted or job).meta, **job.meta}))
 
     def _run_until_finished(self, job: Job) -> Job:
         """What waits for a result lets run what is due, but no time passes."""
@@ -164,7 +167,7 @@ class Recording:
     def _finish(self, ran: list[Job], allow_errors: bool) -> list[Result[Any]]:
         for job in ran:
             if job.state == "error" and not allow_errors:
-                raise JobFailed(f"{job.task} failed: {job.error}")
+                raise JobFailed(f"{job.task} failed: {job.error}") from self._errors[job.id]
         return [Result(job, self._client) for job in ran]
 
     # -- crons -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import autocron_web as autocron
-from autocron_web import decorators, jobs, tasks
+from autocron_web import decorators, jobs, reports, tasks
 from autocron_web.jobs import SECOND, Job, new_id
 from autocron_web.memory import MemoryJobs
 from autocron_web.store.sqlite import SqliteStore
@@ -178,8 +178,12 @@ def test_claims_and_keys_are_those_of_a_store(kinds: list[tuple[int, int, str | 
 @contract.holds(
     "If a job ends in an error `drain()` and `travel()` raise `JobFailed` when all have run.",
     "`allow_errors=True` lets the error be looked for in the result.",
+    "Its `__cause__` is the exception of the task, and functions given to `on_error` are told of it.",
 )
-def test_errors(kit: Recording, ran: list[Any]) -> None:
+def test_errors(kit: Recording, ran: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "_reports", [])
+    monkeypatch.setattr(reports, "modules", set())
+
     @autocron.delay
     def fail() -> None:
         raise LookupError("no such word")
@@ -188,11 +192,16 @@ def test_errors(kit: Recording, ran: list[Any]) -> None:
     def note() -> None:
         ran.append(1)
 
+    autocron.on_error(lambda job, error: ran.append((job.attempt, error)))
     fail()
     note()
-    with pytest.raises(autocron.JobFailed, match=r"fail failed: Traceback(.|\n)*LookupError: no such word"):
+    with pytest.raises(
+        autocron.JobFailed, match=r"fail failed: Traceback(.|\n)*LookupError: no such word"
+    ) as caught:
         kit.drain()
-    assert ran == [1]
+    error = caught.value.__cause__
+    assert isinstance(error, LookupError)
+    assert ran == [(1, error), 1]
     fail()
     [result] = kit.drain(allow_errors=True)
     assert result.has_error
@@ -201,6 +210,20 @@ def test_errors(kit: Recording, ran: list[Any]) -> None:
         kit.travel(minutes=1)
     fail.options(minutes=1).enqueue()
     assert len(kit.travel(minutes=1, allow_errors=True)) == 1
+
+
+@contract.holds(
+    "`KeyboardInterrupt`, `pytest.fail()` and `pytest.skip()` in a task end the test and not the task."
+)
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, pytest.fail.Exception, pytest.skip.Exception])
+def test_what_ends_the_test(kit: Recording, ends: type[BaseException]) -> None:
+    @autocron.delay
+    def end() -> None:
+        raise ends("now")
+
+    end()
+    with pytest.raises(ends, match="now"):
+        kit.drain()
 
 
 def test_retries_wait_for_their_moment(kit: Recording) -> None:
