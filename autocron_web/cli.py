@@ -46,10 +46,15 @@ class Database:
     @property
     def store(self) -> SqliteStore:
         """The opened store. Raises `StoreError` where there is none."""
+        self.open()
+        assert self._store is not None
+        return self._store
+
+    def open(self) -> None:
+        """Raise `StoreError` where there is no store, or one that cannot be used."""
         if self._store is None:
             self._store = SqliteStore(self.path, must_exist=True)
-            self._store.open()
-        return self._store
+        self._store.open()
 
     def close(self) -> None:
         if self._store is not None:

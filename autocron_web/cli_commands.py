@@ -54,7 +54,7 @@ def _document(database: Database) -> dict[str, Any]:
 def _top(context: click.Context, once: bool, as_json: bool) -> None:
     """Show the pool at work: workers, what each runs and since when, the next crons. Ctrl-C ends it."""
     database = _asked(context, as_json)
-    assert database.store  # there is one
+    database.open()
     if database.as_json:
         show_json(_document(database))
         return
@@ -146,7 +146,7 @@ def _in_words(cron: dict[str, Any]) -> str:
 def _next(context: click.Context, as_json: bool) -> None:
     """Show when each cron runs next, and what its schedule means."""
     database = _asked(context, as_json)
-    assert database.store
+    database.open()
     pool = _document(database)["pool"]
     if database.as_json:
         show_json([{**cron, "in_words": _in_words(cron)} for cron in pool["crons"]])
@@ -165,7 +165,7 @@ def _status(context: click.Context, as_json: bool) -> None:
 
     database = _asked(context, as_json)
     if not os.path.exists(database.path):
-        assert database.store  # says that there is none
+        database.open()  # says that there is none
     document = _document(database)
     if database.as_json:
         show_json(document)
@@ -240,8 +240,9 @@ def _cancel(context: click.Context, job_id: str, as_json: bool) -> None:
 def _stop(context: click.Context, timeout: float, as_json: bool) -> None:
     """End the pool, for all app processes, until the next start(). Running jobs have ten seconds to end."""
     database = _asked(context, as_json)
-    assert database.store
     pid = tell(database.path, Frame(Kind.END), PATIENCE)
+    if pid is None:
+        database.open()  # says if there is none, or what else is wrong with it
     ended = pid is None or wait_for_end(pid, time.monotonic() + timeout)
     if not ended:
         raise ConfigError(f"the pool (process {pid}) has not ended within {timeout:g} s: look with status")

@@ -423,6 +423,14 @@ def test_the_pool_ends_for_all_until_the_next_start(app: App) -> None:
     app.wait_for_states("done", "done", "done")
 
 
+def test_a_pool_ends_although_somebody_holds_its_store(app: App) -> None:
+    app.run("tell:a")
+    app.wait_for_states("done")
+    with app.locked():
+        assert "the pool has ended" in run(DATABASE, "stop")
+        assert pids("monitor") == set()
+
+
 # -- in a framework's command line -----------------------------------------------------------------
 
 
