@@ -18,7 +18,7 @@ import pytest
 
 from autocron_web import execution, tasks
 from autocron_web.client import StoreClient
-from autocron_web.engine import Engine, engine
+from autocron_web.engine import Engine
 from conftest import CHECKOUT, wait_until
 from pool_app import alive, pids
 
@@ -83,10 +83,13 @@ class Adapter:
 
 @pytest.fixture
 def own_engine(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Engine]:
-    """An engine of this test's own, behind every adapter, and no task of other tests."""
+    """An engine of this test's own, behind every adapter, and no task of other tests.
+
+    A module that a test before has imported first has that test's engine.
+    """
     own = Engine()
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "autocron_web" and getattr(module, "engine", None) is engine:
+        if name.partition(".")[0] == "autocron_web" and isinstance(getattr(module, "engine", None), Engine):
             monkeypatch.setattr(module, "engine", own)
     monkeypatch.setattr(tasks, "registry", {})
     monkeypatch.setattr(execution, "surroundings", [])

@@ -213,7 +213,7 @@ def test_who_may_see_more_is_the_apps_choice() -> None:
     assert asked == []
 
 
-@pytest.mark.usefixtures("log")
+@pytest.mark.usefixtures("engine")
 def test_the_prefix_is_below_the_place_where_the_app_is_mounted() -> None:
     app = AutocronMiddleware(answer, database="shop.db", status=True)
     assert get(app, "/api/autocron/ready", root_path="/api").json() == {"status": "pass"}
