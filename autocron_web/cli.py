@@ -13,6 +13,7 @@ by an app, a monitor or a worker.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -110,6 +111,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except AutocronError as error:
             raise Refused(str(error)) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the end of a pager: click knows what to do
+            raise Refused(f"{error.filename or 'the system refused'}: {error.strerror}") from None
 
 
 def commands(database: Callable[[], str | os.PathLike[str]]) -> click.Group:

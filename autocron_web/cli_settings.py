@@ -33,6 +33,9 @@ _NEEDLESS = {
 }
 
 
+_DEFAULTS = {"max_workers": "what start() says", "autocron_lock": "off", "result_ttl": RESULT_TTL // SECOND}
+
+
 def options() -> list[click.Parameter]:
     """The options of the group, with the names and short forms of autocron 1.2.2."""
 
@@ -98,9 +101,7 @@ def _set(database: Database, **settings: str | None) -> None:
     with store.batch():
         for key, value in settings.items():
             store.set_setting(key, value)
-    names = ", ".join(
-        f"{key} is {value}" if value else f"{key} is the default" for key, value in settings.items()
-    )
+    names = ", ".join(f"{key} is {value or _DEFAULTS[key]}" for key, value in settings.items())
     click.echo(f"{names}: {_applied(database)}")
 
 
