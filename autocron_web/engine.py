@@ -175,9 +175,20 @@ class Engine:
         self._link.serving = True
         return self._link.join()
 
-    def postpone(self, start: Callable[[], object]) -> None:
-        """Leave a start to the first call, in a process that may never make one: a management command."""
-        self._postponed = Postponed(start, os.geteuid())
+    def start_where_served(self, database: str, **options: Any) -> None:
+        """`start()`, with its options, for frameworks whose commands load the app and often call no task.
+
+        Where this process does not serve, the store is opened, or made, by the first call only.
+        """
+        serve = serving.why_not(serving.this_process()) is None
+
+        def start() -> None:
+            self.start(database, **options, serve=serve)
+
+        if serve or self._in_worker:
+            start()
+        else:
+            self._postponed = Postponed(start, os.geteuid())
 
     def leave(self) -> None:
         """This process does not count any more; the pool goes on while another one does. Returns at once.

@@ -13,6 +13,7 @@ from .settings import importable, main_name
 #: Which may stand between the app's code and the adapter that it installs: `app.install(AutocronPlugin())`.
 _FRAMEWORKS = frozenset({
     "bottle", "django", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart", "starlette", "tornado",
+    "zope",  # by which Pyramid tells that an app was made
 })  # fmt: skip
 
 #: Whose frames end the search: what these call from outside is the app's own entry.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Process(NamedTuple):
     argv: Sequence[str]
     environ: Mapping[str, str]
     modules: Container[str]
-    callers: Container[str] = frozenset()
+    callers: Collection[str] = frozenset()
 
     @property
     def program(self) -> str:
@@ -81,6 +81,7 @@ _RULES: tuple[Rule, ...] = (
         "a script that sets up Django and serves nothing",
         lambda p: "django.setup" in p.callers and not _serves_django(p),
     ),
+    ("a Pyramid command that does not serve", lambda p: any(map(_is_pyramid_command, p.callers))),
 )
 
 
@@ -108,6 +109,13 @@ def _serves_django(process: Process) -> bool:
     entries = ("django.core.wsgi.get_wsgi_application", "django.core.asgi.get_asgi_application")
     callers = process.callers
     return process.program in _SERVER_PROGRAMS or any(name in callers for name in (_DJANGO_UTILITY, *entries))
+
+
+def _is_pyramid_command(caller: str) -> bool:
+    """Those that come with Pyramid, but for pserve, and scripts of the app that begin as most of those do."""
+    if caller == "pyramid.paster.bootstrap":
+        return True
+    return caller.startswith("pyramid.scripts.") and not caller.startswith("pyramid.scripts.pserve.")
 
 
 def _flask_reloads(process: Process) -> bool:

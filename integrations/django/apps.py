@@ -35,32 +35,19 @@ class AutocronConfig(AppConfig):
 
             run_inline()
         try:
-            start(serving.why_not(process))
+            start()
         except ConfigError as error:
             if not serving.is_django_command(process):
                 raise
             self.trouble = error
 
 
-def start(why_not: str | None) -> None:
-    """Start the pool, or leave it to the first call to open the store if there is a reason not to serve."""
+def start() -> None:
+    """Start the pool if this process serves. Raises `ConfigError`."""
     words, on_commit = config.read()
     if on_commit:
         engine.transaction = surroundings.transaction
-    if not words.autostart:
-        return
-
-    def begin() -> None:
+    if words.autostart:
         assert words.database is not None
-        engine.start(
-            words.database,
-            **words.pool,
-            app_id=config.project(),
-            loader=django_loader() or app_origin(),
-            serve=why_not is None,
-        )
-
-    if why_not is None or engine.in_worker:
-        begin()
-    else:
-        engine.postpone(begin)
+        loader = django_loader() or app_origin()
+        engine.start_where_served(words.database, **words.pool, app_id=config.project(), loader=loader)

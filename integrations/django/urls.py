@@ -2,8 +2,8 @@
 
     path("autocron/", include("autocron_web.django.urls")),
 
-`status` is for monitoring, `ready` for load balancers, `metrics` for Prometheus. Strangers are told one word,
-members of the staff and who sends `AUTOCRON["TOKEN"]` everything but arguments and tracebacks.
+`status` is for monitoring, `ready` for load balancers, `metrics` for Prometheus. Strangers are told a word;
+members of the staff, and who sends `AUTOCRON["TOKEN"]`, all but arguments and tracebacks; superusers all.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ def show(request: HttpRequest, page: str) -> HttpResponse:
     if not words.status:
         raise Http404("AUTOCRON['STATUS'] is False")
     method, shown = request.method or "GET", request.headers.get("Authorization")
-    answer = Front(words).answer(method, f"{words.url_prefix}/{page}", shown, _is_staff(request))
+    answer = Front(words).answer(method, f"{words.url_prefix}/{page}", shown, _right(request))
     return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
-def _is_staff(request: HttpRequest) -> bool:
+def _right(request: HttpRequest) -> object:
+    """That of a member of the staff, and the further one of a superuser."""
     user = getattr(request, "user", None)  # there is none without django.contrib.auth
     try:
-        return bool(user and user.is_active and user.is_staff)
+        if not (user and user.is_active and user.is_staff):
+            return False
+        return "detail" if user.is_superuser else True
     except DatabaseError:
         return False  # the status is asked for above all when something is broken
 

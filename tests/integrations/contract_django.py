@@ -20,6 +20,9 @@ from django.test import Client, override_settings
 from django.urls import include, path
 from django_site import Project
 
+import autocron_web.django.apps
+import autocron_web.django.urls  # noqa: F401 - before a test puts an engine of its own behind them
+
 SHOP = """
 import json, os
 INSTALLED_APPS += ["autocron_web.django"]

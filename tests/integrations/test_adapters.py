@@ -15,6 +15,7 @@ from adapter_site import Adapter, Reply, Site, own_engine
 from contract_asgi import AsgiAdapter, StarletteAdapter
 from contract_django import DjangoAdapter
 from contract_flask import FlaskAdapter
+from contract_pyramid import PyramidAdapter
 from contract_tornado import TornadoAdapter
 from contract_wsgi import BottleAdapter, WsgiAdapter
 
@@ -31,6 +32,7 @@ ADAPTERS: list[Adapter] = [
     BottleAdapter(),
     DjangoAdapter(),
     FlaskAdapter(),
+    PyramidAdapter(),
     StarletteAdapter(),
     TornadoAdapter(),
     WsgiAdapter(),
