@@ -20,6 +20,7 @@ from autocron_web.store.sqlite import SqliteStore
 from autocron_web.testing import Recording, recording
 from conftest import RunScript, pool_processes, wait_until
 from contract import Contract
+from pool_app import wait_for_pool
 
 contract = Contract("migration.md")
 
@@ -131,6 +132,22 @@ def test_an_engine_of_the_applications_own(run_script: RunScript) -> None:
     source = APPLICATION.replace("START", start).replace("STOP", "print(engine.stop(), autocron.stop())")
     assert run_script(source).stdout == "True False\n" + OUTPUT + "True True\n"
     assert pool_processes() == {}
+
+
+@contract.holds("Without `workers` their number is what `--set-max-workers` has set, else 2.")
+def test_the_number_of_workers(run_script: RunScript, tmp_path: Path, home: Path) -> None:
+    file = tmp_path / "application.py"
+    source = APPLICATION.replace("START", 'autocron.start("the_app.db")')
+    file.write_text("import signal\n" + source.replace("STOP", "print('ready', flush=True); signal.pause()"))
+    store = SqliteStore(home / "the_app.db")
+    for number in ("3", None):
+        store.set_setting("max_workers", number)
+        script = run_script(file, wait=False)
+        script.wait_for("ready")
+        wait_for_pool(workers=int(number or 2))
+        script.kill()
+        wait_until(lambda: not pool_processes(), 20, "the end of the pool")
+    store.close()
 
 
 def test_modules_that_1_has_too() -> None:
