@@ -13,6 +13,7 @@ from .decorators import cron, delay, every
 from .engine import Engine
 from .engine import engine as _engine  # so that `autocron_web.engine` stays the module
 from .errors import (
+    AllWorkersWait,
     AutocronError,
     ConfigError,
     JobCancelled,
@@ -69,6 +70,7 @@ def register(cls: type) -> type:
 
 
 __all__ = [
+    "AllWorkersWait",
     "AutocronError",
     "ConfigError",
     "Engine",

@@ -167,7 +167,7 @@ class Engine:
                 return False
             self._link = Link(path, self._hello, serving=False, durability=durability)
             self._client = StoreClient(store, self._link)
-            self._path, self.key_file = path, path + ".key"
+            self.use(path)
         if not self._serve or mode() == "off" or serving.why_not(serving.this_process()) is not None:
             return False
         if not self._link.serving:
@@ -189,6 +189,10 @@ class Engine:
             start()
         else:
             self._postponed = Postponed(start, os.geteuid())
+
+    def use(self, path: str) -> None:
+        """This database, and the key beside it, are those of the app."""
+        self._path, self.key_file = path, path + ".key"
 
     def leave(self) -> None:
         """This process does not count any more; the pool goes on while another one does. Returns at once.
@@ -230,7 +234,7 @@ class Engine:
                 "cwd": _folder(),
                 "main": _main_module(),
                 "loader": self._loader,
-                "key_file": self.key_file,
+                "database": self._path,
                 "modules": tasks.defining_modules(),
             },
         }

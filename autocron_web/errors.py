@@ -55,6 +55,10 @@ class NotCommitted(AutocronError):
     """`Result.get()` was called for a job that waits for the commit of a transaction, or was rolled back."""
 
 
+class AllWorkersWait(AutocronError):
+    """`Result.get()` was called in a task for a job that cannot begin: every worker waits for such a job."""
+
+
 class ResultGone(AutocronError):
     """`Result.get()` was called for a job that has been deleted since: it was kept for its `result_ttl`."""
 

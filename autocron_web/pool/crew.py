@@ -17,7 +17,7 @@ from .output import Output, Printer
 from .wire import Channel, Frame, Kind, WireError
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
-LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "key_file", "modules")  # of the hello, for the worker
+LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "database", "modules")  # of the hello, for the worker
 SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
 FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
 
@@ -59,6 +59,11 @@ class Crew:
     def size(self) -> int:
         """How many workers there are to be."""
         return self._asked if self._fixed is None else self._fixed
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether every worker runs a task that waits for a job which no worker is free to run."""
+        return all(worker.is_stuck for worker in self._workers.values() if worker.is_staying)
 
     @property
     def trouble(self) -> str | None:

@@ -196,16 +196,16 @@ class Dispatcher:
         else:
             self.worker_idle(worker)
 
-    def progress(self, worker: Worker, note: list[Any]) -> None:
-        """The worker's job has got on. Written at most every `PROGRESS_PAUSE` seconds."""
-        if worker.job_id is None:
+    def progress(self, job_id: str, note: list[Any]) -> None:
+        """The job has got on. Written at most every `PROGRESS_PAUSE` seconds."""
+        if job_id not in self._running:
             return
-        job = self._running[worker.job_id][0]
+        job, worker = self._running[job_id]
         job = job._replace(meta={**job.meta, "progress": note})
-        self._running[job.id] = (job, worker)
+        self._running[job_id] = (job, worker)
         if not self._progress:
             self._loop.after(PROGRESS_PAUSE, self._save_progress)
-        self._progress[job.id] = job
+        self._progress[job_id] = job
 
     # -- the way of a job ----------------------------------------------------------------------------
 

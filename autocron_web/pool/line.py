@@ -13,26 +13,30 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..client import present
-from ..errors import AutocronError
+from ..errors import AllWorkersWait, StoreError
 from ..jobs import FINISHED, Job
 from ..process import identity
 from .mainmodule import is_loading, reached
 from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
 
 ASK_PAUSE = 0.1  # seconds between looks at a job that a task waits for
+PATIENCE = 1.0  # seconds that all workers may wait for jobs that cannot begin
+MORE_PATIENCE = 10.0  # the same, where a thread of the task waits, and others may go on
+CONNECT = 2.0  # seconds that a monitor may take to accept a connection
 
 
 class Line:
-    """The worker's end of the channel: frames in order, and requests with answers, from any thread.
+    """One end of a connection to the monitor: frames in order, and requests with answers, from any thread.
 
     A task may leave threads behind that go on asking while the worker waits for its next job. So
     whoever waits for a frame reads for all, and tells the others.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, is_workers: bool = True) -> None:
         self._sock = sock
+        self._is_workers = is_workers  # not that of a process which a task has forked
         self._fd, self._identity = sock.fileno(), identity(sock.fileno())
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._decoder = Decoder()
         self._heard: deque[Frame] = deque()
         self._answers: dict[int, Frame] = {}
@@ -55,14 +59,12 @@ class Line:
 
     def ask(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
         """Send a request of the running task and wait for its answer."""
-        if os.getpid() != self._pid:
-            raise AutocronError(
-                "tasks cannot be called in a process that a task has forked: call them in the task itself"
-            )
         number = next(self._numbers)
         self.send(Frame(Kind.ASK, number, head, blob))
         if not self._wait_for(lambda: number in self._answers):
-            os._exit(1)  # the monitor is gone, and so is this worker at any moment
+            if self._is_workers:
+                os._exit(1)  # the monitor is gone, and so is this worker at any moment
+            raise StoreError("the pool of this process has ended: nothing can be asked of it any more")
         return self._answers.pop(number)
 
     def _wait_for(self, arrived: Callable[[], bool]) -> bool:
@@ -96,8 +98,22 @@ class WorkerClient:
     """What calls of tasks inside a task talk to: the monitor, which owns the store."""
 
     def __init__(self, line: Line) -> None:
-        self._line = line
+        self._lines = [line]  # the last is this process's; the others are of those that it was forked from
+        self.database = ""
         self.parent: str | None = None  # the job that runs
+
+    def _line(self) -> Line:
+        """The line of this process: one that a task has forked gets its own, and touches no other one."""
+        line = self._lines[-1]
+        if line.pid != os.getpid():
+            from ..launch import connect
+
+            try:
+                line = Line(connect(self.database, CONNECT), is_workers=False)
+            except OSError as error:
+                raise StoreError(f"the pool of this process cannot be reached ({error.strerror})") from None
+            self._lines.append(line)
+        return line
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         if is_loading():
@@ -105,22 +121,34 @@ class WorkerClient:
         ids: list[str] = []
         for piece in pieces([job._replace(parent=self.parent) for job in jobs]):
             rows, blob = pack_jobs(piece)
-            ids += self._line.ask({"request": "enqueue", "jobs": rows}, blob).head["ids"]
+            ids += self._line().ask({"request": "enqueue", "jobs": rows}, blob).head["ids"]
         return ids
 
     def get(self, job_id: str) -> Job | None:
-        if is_loading():
-            return None
-        answer = self._line.ask({"request": "get", "id": job_id})
+        return None if is_loading() else self._look(job_id, {})
+
+    def _look(self, job_id: str, more: dict[str, Any]) -> Job | None:
+        answer = self._line().ask({"request": "get", "id": job_id, **more})
         found = unpack_jobs(answer.head["jobs"], answer.blob)
+        if "stuck" in answer.head:
+            workers = answer.head["stuck"]
+            raise AllWorkersWait(
+                f"{found[0].task} (job {job_id}) cannot begin: each of the {workers} workers runs a task"
+                " that waits for a job. Start more workers, or let the task end and another one go on"
+            )
         return found[0] if found else None
 
     def wait(self, job: Job, timeout: float | None) -> Job:
+        return self._wait(job, timeout, threading.current_thread() is threading.main_thread())
+
+    def _wait(self, job: Job, timeout: float | None, alone: bool) -> Job:
+        """alone: nothing else goes on in the task meanwhile, as far as can be told."""
         if is_loading():
             reached()  # it would wait for ever: its execution ends here
         deadline = None if timeout is None else time.monotonic() + timeout
+        patience = PATIENCE if alone else MORE_PATIENCE
         while True:
-            job = present(self.get(job.id), job)
+            job = present(self._look(job.id, {"patience": patience}), job)
             left = ASK_PAUSE if deadline is None else deadline - time.monotonic()
             if job.state in FINISHED or left <= 0:
                 return job
@@ -131,12 +159,12 @@ class WorkerClient:
 
         if is_loading():
             reached()
-        return await asyncio.to_thread(self.wait, job, None)
+        return await asyncio.to_thread(self._wait, job, None, True)
 
     def cancel(self, job_id: str, reason: str) -> bool:
         if is_loading():
             return False
-        return bool(self._line.ask({"request": "cancel", "id": job_id, "reason": reason}).head["cancelled"])
+        return bool(self._line().ask({"request": "cancel", "id": job_id, "reason": reason}).head["cancelled"])
 
     def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
         if is_loading():
@@ -146,11 +174,12 @@ class WorkerClient:
         while more and len(found) < limit:
             before = found[-1].seq if found else None
             request = {"request": "jobs", "limit": limit - len(found), "task": task, "state": state}
-            answer = self._line.ask({**request, "before": before})
+            answer = self._line().ask({**request, "before": before})
             found += unpack_jobs(answer.head["jobs"], answer.blob)
             more = answer.head["more"]
         return found
 
     def progress(self, note: list[Any]) -> None:
         if not is_loading():
-            self._line.send(Frame(Kind.ASK, 0, {"request": "progress", "note": note}))
+            request = {"request": "progress", "id": self.parent, "note": note}
+            self._line().send(Frame(Kind.ASK, 0, request))

@@ -35,6 +35,7 @@ class Peer:
         self.born: int | None = None
         self.streams: tuple[int, int] | None = None
         self.connected = True
+        self.send: Callable[[Frame], None] = lambda frame: None
         self.watched: set[str] = set()
 
 
@@ -60,6 +61,7 @@ class Links:
         self.on_count: Callable[[int, bool], None] = lambda count, stop: None
         self.on_info: Callable[[], dict[str, Any]] = dict
         self.on_end: Callable[[], None] = lambda: None
+        self.on_ask: Callable[[Peer, Frame], None] = lambda peer, frame: None
         self.on_settings: Callable[[], None] = lambda: None
 
     def listen(self) -> None:
@@ -139,6 +141,7 @@ class Links:
             sock.close()
             return
         peer = Peer(Channel(sock, descriptors=3), pid)
+        peer.send = lambda frame: self._send(peer, frame)
         self._open.add(peer)
         self._loop.watch(sock, lambda: self._hear(peer))
 
@@ -189,6 +192,8 @@ class Links:
             self.on_end()
         elif frame.kind == Kind.SETTINGS:
             self.on_settings()
+        elif frame.kind == Kind.ASK:  # of a process that a task has forked
+            self.on_ask(peer, frame)
         else:
             raise WireError(f"frame kind {frame.kind}")
 
@@ -200,7 +205,7 @@ class Links:
         except OSError:
             self._disconnect(peer)
             return
-        if peer.channel.backlog > LARGEST_BACKLOG:
+        if peer.channel.backlog > LARGEST_BACKLOG + len(frame.blob):
             self._disconnect(peer)
         elif peer.channel.backlog:
             self._loop.watch(peer.channel, lambda: self._hear(peer), lambda: self._flush(peer))

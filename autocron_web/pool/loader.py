@@ -28,7 +28,7 @@ class LoadError(Exception):
 def load_app(head: dict[str, Any]) -> None:
     """Make this process like the app's: path, folder, modules, app object. Raises `LoadError`.
 
-    head: as in the hello: `path`, `argv`, `cwd`, `main`, `loader`, `key_file`, `modules`.
+    head: as in the hello: `path`, `argv`, `cwd`, `main`, `loader`, `database`, `modules`.
     """
     global _main
     sys.path[:] = head["path"]
@@ -37,7 +37,7 @@ def load_app(head: dict[str, Any]) -> None:
         os.chdir(head["cwd"])
     except OSError as error:
         raise LoadError(f"the app's folder {head['cwd']} cannot be entered ({error.strerror})") from None
-    engine.key_file = head["key_file"]
+    engine.use(head["database"])
     _main, loader = head["main"], head["loader"]
     if "__main__" in head["modules"] or (loader and loader["module"] == "__main__"):
         _import("__main__")

@@ -17,6 +17,7 @@ from .wire import Channel, Frame, Kind
 
 Outcome = Callable[[Job, int], Job]
 
+NEWS = 1.0  # seconds after which a task that does not ask again for a job has ceased to wait for it
 REPORT = 30.0  # seconds that the app's functions may take to report a failed job
 GRACE = 5.0  # seconds that a task may take to clean up when its job is cancelled or runs too long
 
@@ -43,6 +44,9 @@ class Worker:
         self.proven = False  # it does not end as soon as it has begun
         self.job_id: str | None = None
         self.jobs = 0  # that it was given
+        self._waits_since: float | None = None  # its task waits for a job that is due, or runs
+        self._waits_until = 0.0  # if it does not say so again
+        self._patience = 0.0
         self.reporting = False  # its job has ended, and is still being reported
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
         self.verdict: Outcome | None = None  # set when it ends the job, whatever the worker still says of it
@@ -56,6 +60,7 @@ class Worker:
         """Hand over a job. If the worker is dying at this moment, its end will tell."""
         self.job_id = job.id
         self.jobs += 1
+        self.stops_waiting()
         head = {
             "id": job.id,
             "task": job.task,
@@ -93,6 +98,23 @@ class Worker:
         """Its job has failed for good, and the app's functions are told: that must not take for ever."""
         self.reporting = True
         self._clock = self._loop.after(REPORT, lambda: kill_group(self.pid))
+
+    def waits(self, patience: float) -> None:
+        """Its task asks again for a job that has not ended."""
+        moment = self._loop.time()
+        if self._waits_since is None or moment > self._waits_until:
+            self._waits_since = moment
+        self._waits_until, self._patience = moment + NEWS, patience
+
+    def stops_waiting(self) -> None:
+        self._waits_since = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its task has waited so for longer than it can have patience."""
+        if self.job_id is None or self._waits_since is None or self._loop.time() > self._waits_until:
+            return False
+        return self._loop.time() - self._waits_since >= self._patience
 
     @property
     def is_staying(self) -> bool:

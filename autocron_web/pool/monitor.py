@@ -73,7 +73,7 @@ class Monitor:
         self._unknown = Unknown(self.loop, self._printer, self._dispatch.knows, lambda: self._crew.is_loading)
         self._timetable = Timetable(self.loop, self._thread, self._dispatch.wake, self._printer.say)
         self._links = Links(self.loop, path + ".sock", self._printer)
-        self._requests = Requests(self._thread, self._dispatch, self._links.poke)
+        self._requests = Requests(self._thread, self._dispatch, self._crew, self._links.poke)
         self._info = Info(self._epoch, self._links, self._crew, self._dispatch, self._timetable, self._thread)
         self._connect()
         self._reports = False  # the app has functions that are told of failed jobs
@@ -103,7 +103,7 @@ class Monitor:
         dispatch.on_unknown = self._unknown.seen
         dispatch.on_idle = self._check_end
         crew.on_ready = self._worker_ready
-        crew.on_ask = self._requests.answer
+        crew.on_ask = links.on_ask = self._requests.answer
         crew.on_change = self._lock.write_workers
         crew.on_empty = self._check_end
 

@@ -3,68 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..jobs import Job, now
+from ..jobs import FINISHED, Job, now
 from .dispatch import Dispatcher
+from .member import Worker
 from .storethread import StoreThread
 from .wire import Frame, Kind, WireError, pack_jobs, pieces, unpack_jobs
 
 if TYPE_CHECKING:
-    from .member import Worker
+    from .crew import Crew
+
+
+class Asker(Protocol):
+    """A worker, or a process that its task has forked."""
+
+    def send(self, frame: Frame, /) -> None: ...
 
 
 class Requests:
     """Answers the frames of kind ASK: a worker never opens the store itself."""
 
     def __init__(
-        self, store: StoreThread, dispatch: Dispatcher, poke: Callable[[Iterable[Job]], None]
+        self,
+        store: StoreThread,
+        dispatch: Dispatcher,
+        crew: Crew,
+        poke: Callable[[Iterable[Job]], None],
     ) -> None:
         self._store = store
         self._dispatch = dispatch
+        self._crew = crew
         self._poke = poke
 
-    def answer(self, worker: Worker, frame: Frame) -> None:
+    def answer(self, asker: Asker, frame: Frame) -> None:
         """Do what the frame asks, and answer under its id."""
         request = frame.head.get("request")
         if request == "progress":
-            self._dispatch.progress(worker, frame.head["note"])
+            self._dispatch.progress(frame.head["id"], frame.head["note"])
         elif request == "enqueue":
-            self._enqueue(worker, frame)
+            self._enqueue(asker, frame)
         elif request == "get":
-            self._get(worker, frame)
+            self._get(asker, frame)
         elif request == "jobs":
-            self._jobs(worker, frame)
+            self._jobs(asker, frame)
         elif request == "cancel":
-            self._cancel(worker, frame)
+            self._cancel(asker, frame)
         else:
             raise WireError(f"request {request!r}")
 
-    def _enqueue(self, worker: Worker, frame: Frame) -> None:
+    def _enqueue(self, asker: Asker, frame: Frame) -> None:
         jobs = unpack_jobs(frame.head["jobs"], frame.blob)
 
         def stored(ids: list[str]) -> None:
-            worker.send(Frame(Kind.ANSWER, frame.id, {"ids": ids}))
+            asker.send(Frame(Kind.ANSWER, frame.id, {"ids": ids}))
             self._dispatch.wake(min(job.due for job in jobs))
 
         self._store.ask(lambda store: store.enqueue(jobs), stored)
 
-    def _get(self, worker: Worker, frame: Frame) -> None:
+    def _get(self, asker: Asker, frame: Frame) -> None:
         job_id = frame.head["id"]
 
         def found(job: Job | None) -> None:
             rows, blob = pack_jobs([job] if job else [])
-            worker.send(Frame(Kind.ANSWER, frame.id, {"jobs": rows}, blob))
+            head: dict[str, Any] = {"jobs": rows}
+            if job is not None and "patience" in frame.head and isinstance(asker, Worker):
+                self._note_wait(asker, job, frame.head["patience"], head)
+            asker.send(Frame(Kind.ANSWER, frame.id, head, blob))
 
         self._store.ask(lambda store: store.get(job_id), found)
 
-    def _jobs(self, worker: Worker, frame: Frame) -> None:
+    def _note_wait(self, worker: Worker, job: Job, patience: float, head: dict[str, Any]) -> None:
+        """The worker's task waits for this job: say so if it waits for ever."""
+        if job.state in FINISHED or job.due > now():
+            worker.stops_waiting()
+            return
+        worker.waits(patience)
+        if job.state == "waiting" and worker.is_stuck and self._crew.is_stuck:
+            head["stuck"] = self._crew.size
+            worker.stops_waiting()  # it goes on, and makes room for the others
+
+    def _jobs(self, asker: Asker, frame: Frame) -> None:
         head = frame.head
 
         def found(jobs: list[Job]) -> None:
             page = next(pieces([job._replace(payload=b"") for job in jobs]), [])
             rows, blob = pack_jobs(page)
-            worker.send(Frame(Kind.ANSWER, frame.id, {"jobs": rows, "more": len(page) < len(jobs)}, blob))
+            asker.send(Frame(Kind.ANSWER, frame.id, {"jobs": rows, "more": len(page) < len(jobs)}, blob))
 
         self._store.ask(
             lambda store: store.jobs(
@@ -73,11 +98,11 @@ class Requests:
             found,
         )
 
-    def _cancel(self, worker: Worker, frame: Frame) -> None:
+    def _cancel(self, asker: Asker, frame: Frame) -> None:
         job_id, reason, moment = frame.head["id"], frame.head["reason"], now()
 
         def done(was_waiting: bool) -> None:
             was_running = not was_waiting and self._dispatch.cancel(job_id, reason)
-            worker.send(Frame(Kind.ANSWER, frame.id, {"cancelled": was_waiting or was_running}))
+            asker.send(Frame(Kind.ANSWER, frame.id, {"cancelled": was_waiting or was_running}))
 
         self._store.ask(lambda store: store.cancel(job_id, moment, reason), done)

@@ -66,6 +66,7 @@ class _Worker:
                 self._client.parent = frame.head["id"]
                 self._run(frame)
             elif frame.kind == Kind.LOAD:
+                self._client.database = frame.head.get("database", self._client.database)
                 answer = _load(frame.head)
                 self._line.send(answer)
                 if "trouble" in answer.head:

@@ -851,29 +851,6 @@ def test_threads_that_a_task_leaves_behind_go_on(way: Way, with_tasks: Callable[
     )
 
 
-def test_a_process_that_a_task_forks_cannot_call_tasks(way: Way, with_tasks: Callable[[str], None]) -> None:
-    with_tasks("""
-        import multiprocessing
-
-        def child(i):
-            try:
-                add(i)
-            except autocron.AutocronError as error:
-                return str(error)
-
-        @autocron.delay
-        def parent():
-            with multiprocessing.get_context("fork").Pool(2) as pool:
-                (text,) = set(pool.map(child, range(4)))
-            return text, add(1).get(10)
-        """)
-    way("""
-        text, value = parent().get(20)
-        assert text.startswith("tasks cannot be called in a process that a task has forked: "), text
-        equal(value, 11)
-        """)
-
-
 def test_a_result_that_a_task_returns_is_not_waited_for(way: Way, with_tasks: Callable[[str], None]) -> None:
     with_tasks("""
         @autocron.delay
