@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -244,30 +245,52 @@ def test_the_site_goes_on_without_a_database_that_is_another_applications(
     assert str(home) not in told.body.decode()
 
 
-BREAK: dict[str, Callable[[Path], object]] = {
-    "store_gone": lambda file: file.unlink(),
-    "store_corrupt": lambda file: file.write_bytes(b"no database, " * 4096),
-}
+def hold(file: Path) -> sqlite3.Connection:
+    """Take the write lock, until the connection is closed."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection
+
+
+def remove(file: Path) -> None:
+    for part in file.parent.glob(f"{file.name}*"):
+        part.unlink()
+
+
+def damage(file: Path) -> None:
+    remove(file)
+    file.write_bytes(b"no database, " * 4096)
 
 
 @each_adapter
-@pytest.mark.parametrize("code", BREAK)
-def test_a_broken_store_is_told_at_once(adapter: Adapter, app: Any, code: str, home: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "harm", "ready"),
+    [
+        ("store_gone", remove, 503),
+        ("store_corrupt", damage, 503),
+        ("store_locked", hold, 200),  # a call waits for it
+    ],
+)
+def test_what_is_wrong_with_the_store_is_told_at_once(
+    adapter: Adapter, app: Any, code: str, harm: Callable[[Path], Any], ready: int, home: Path
+) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert adapter.ask(app, "GET", "/autocron/ready", headers).status == 200
-    for file in home.glob("orders.db-*"):
-        file.unlink()
-    BREAK[code](home / "orders.db")
+    held = harm(home / "orders.db")
 
     def is_told() -> bool:
         began = time.monotonic()
-        ready, told = (adapter.ask(app, "GET", f"/autocron/{page}", headers) for page in ("ready", "status"))
+        asked = [adapter.ask(app, "GET", f"/autocron/{page}", headers) for page in ("ready", "status")]
         assert time.monotonic() - began < AT_ONCE
-        codes = {reason["code"] for reason in json.loads(told.body)["reasons"]}
-        assert b"Traceback" not in told.body
-        return (ready.status, told.status) == (503, 503) and code in codes
+        assert b"Traceback" not in asked[1].body
+        codes = {reason["code"] for reason in json.loads(asked[1].body)["reasons"]}
+        return [reply.status for reply in asked] == [ready, 503] and code in codes
 
-    wait_until(is_told, 10, code)
+    try:
+        wait_until(is_told, 10, code)
+    finally:
+        if held is not None:
+            held.close()
 
 
 @each_adapter
