@@ -38,7 +38,7 @@ def test_2_a_worker_is_killed_in_a_task(app: App) -> None:
 def test_6_the_monitor_is_killed(app: App) -> None:
     app.run("hold:a", "tell:b")
     app.wait_for("begin a")
-    app.wait_for("tell b")
+    app.wait_for_states("running", "done")  # that b has told is not yet that its end is in the store
     (monitor,), workers = wait_for_pool()
     os.kill(monitor, signal.SIGKILL)
     seconds_until(lambda: not any(map(alive, workers)), SOON, "the end of the workers of a dead monitor")
