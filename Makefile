@@ -7,6 +7,7 @@
 #   make matrix                  all servers and endings, of which make test tries some: a quarter of an hour
 #   make check                   ruff, mypy and pyright; no tests
 #   make bench  [ARGS=--quick]   how fast it is, beside others
+#   make docs    [ARGS=serve]    the site of the documentation, into site/; or shown while it is written
 #   make clean                   remove all environments, builds and caches
 #
 # Tests wait more than they compute, so JOBS=4 of them run at a time; JOBS=0 is for -s and --pdb.
@@ -16,7 +17,7 @@
 
 JOBS ?= 4
 
-.PHONY: help demo test matrix check bench clean
+.PHONY: help demo test matrix check docs bench clean
 .PRECIOUS: .venv/for-% .venv-%/for-test
 
 help:
@@ -41,12 +42,15 @@ check: .venv/for-dev
 	.venv/bin/mypy
 	.venv/bin/pyright
 
+docs: .venv/for-docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs $(or $(ARGS),build --quiet)
+
 bench: .venv-bench/for-bench
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
 	.venv-bench/bin/python benchmarks/import_time.py
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find autocron_web integrations tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # -- environments ---------------------------------------------------------------------------------

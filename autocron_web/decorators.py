@@ -181,8 +181,11 @@ def every(
 ) -> CronDecorator:
     """Let a function without arguments run by itself, at the multiples of a number of seconds.
 
-    seconds: 1 or more. start_now: one more run as soon as the cron is first seen.
-    missed, catch_up, overlap: as for `cron`. Raises `ConfigError`.
+    seconds: 1 or more.
+    start_now: one more run as soon as the cron is first seen.
+    missed, catch_up, overlap: as for `cron`.
+
+    Raises `ConfigError` that names what is wrong.
 
         @autocron.every(seconds=30)
         def look() -> None: ...
