@@ -16,7 +16,7 @@ from conftest import CHECKOUT, RunScript, need, wait_until
 from pool_app import wait_for_pool
 
 PAGES = ("asgi", "bottle", "flask", "tornado", "wsgi")
-EXAMPLES = ("bottle", "flask", "starlette", "tornado", "wsgi")
+EXAMPLES = ("bottle", "flask", "pyramid", "starlette", "tornado", "wsgi")
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(90)]
 

@@ -1,7 +1,7 @@
 """The way that autocron 1.x shows for each framework: one `start()` where its documentation has it.
 
 No adapter: a module with two tasks, and `autocron.start()` in the app. Only the import is another one, and
-Starlette has a lifespan, since it has no `on_startup` any more.
+Starlette has a lifespan, since it has no `on_startup` any more. Django's is in test_django.py.
 """
 
 from __future__ import annotations
@@ -67,6 +67,29 @@ def hello():
 
 autocron.start("the_app.db")
 run(host='localhost', port=8080)
+"""
+
+PYRAMID = """
+from wsgiref.simple_server import make_server
+from pyramid.config import Configurator
+from pyramid.response import Response
+
+import autocron_web as autocron
+from utils import do_this_later
+
+def hello_world(request):
+    task_result = do_this_later()
+    return Response(f"Hello, TaskResult uuid: {task_result.uuid}")
+
+autocron.start("the_app.db")
+
+if __name__ == "__main__":
+    with Configurator() as config:
+        config.add_route("hello", "/")
+        config.add_view(hello_world, route_name="hello")
+        app = config.make_wsgi_app()
+    server = make_server("127.0.0.1", 8080, app)
+    server.serve_forever()
 """
 
 TORNADO = """
@@ -157,6 +180,7 @@ class Example(NamedTuple):
 EXAMPLES = {
     "flask": Example(FLASK, "-m flask --app application run --port 8080"),
     "bottle": Example(BOTTLE, "application.py"),
+    "pyramid": Example(PYRAMID, "application.py"),
     "tornado": Example(TORNADO, "application.py"),
     "starlette": Example(STARLETTE, UVICORN),
     "fastapi": Example(FASTAPI, UVICORN, workers=4),

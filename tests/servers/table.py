@@ -1,6 +1,6 @@
-"""Run the matrix with all its servers and endings, and print its table: `python tests/servers/table.py`.
+"""Run the matrix with all its servers and endings, and print its tables: `python tests/servers/table.py`.
 
-With `--write` run only the servers of the table in docs/servers.md, one at a time, and put it there.
+With `--write` run only the servers of the tables in docs/servers.md, one at a time, and put them there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from server_table import MORE, SERVERS
+from test_frameworks import ROWS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "servers.md"
-BEGIN, END = "<!-- the table of tests/servers/table.py -->", "<!-- its end -->"
+BEGIN, END = "<!-- the {} of tests/servers/table.py -->", "<!-- its end -->"
+FILES = ("test_matrix.py", "test_frameworks.py")
 
 #: The columns: a heading, and the name of what the tests note.
 COLUMNS = (
@@ -39,7 +41,7 @@ def main(write: bool) -> int:
             sys.executable,
             "-m",
             "pytest",
-            str(Path(__file__).with_name("test_matrix.py")),
+            *(str(Path(__file__).with_name(name)) for name in FILES),
             "--junitxml",
             str(report),
         ]
@@ -47,13 +49,20 @@ def main(write: bool) -> int:
         run = subprocess.run(
             [*command, "-o", "junit_family=xunit1"], cwd=CHECKOUT, env=environment, stdout=sys.stderr
         )
-        table = _table(_noted(report))
-    sys.stdout.write(table)
-    if write and run.returncode == 0:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n{table}{END}{after}")
+        noted = _noted(report)
+    tables = {"servers": _servers(noted), "frameworks": _frameworks(noted)}
+    for name, table in tables.items():
+        sys.stdout.write(f"{table}\n")
+        if write and run.returncode == 0:
+            put(name, table)
     return run.returncode
+
+
+def put(name: str, table: str) -> None:
+    """Write a table into the page."""
+    before, begin, rest = PAGE.read_text().partition(BEGIN.format(name))
+    _, end, after = rest.partition(END)
+    PAGE.write_text(f"{before}{begin}\n{table}{end}{after}")
 
 
 def _noted(report: Path) -> dict[str, dict[str, list[str]]]:
@@ -67,11 +76,24 @@ def _noted(report: Path) -> dict[str, dict[str, list[str]]]:
     return noted
 
 
-def _table(noted: dict[str, dict[str, list[str]]]) -> str:
-    lines = [["server", *(heading for heading, _ in COLUMNS)], ["---"] * (len(COLUMNS) + 1)]
+def _servers(noted: dict[str, dict[str, list[str]]]) -> str:
+    lines = [["server", *(heading for heading, _ in COLUMNS)]]
     for name in (server.name for server in (*SERVERS, *MORE) if server.name in noted):
         row = noted[name]
         lines.append([name, *("<br>".join(row.get(column, ["**fails**"])) for _, column in COLUMNS)])
+    return _table(lines)
+
+
+def _frameworks(noted: dict[str, dict[str, list[str]]]) -> str:
+    lines = [["framework", "server", "jobs run", "all gone after `SIGTERM`, `kill -9`"]]
+    for row in ROWS:
+        known = noted.get(row.name, {})
+        lines.append([*row[:2], *(known.get(word, ["**fails**"])[0] for word in ("jobs", "gone"))])
+    return _table(lines)
+
+
+def _table(lines: list[list[str]]) -> str:
+    lines.insert(1, ["---"] * len(lines[0]))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

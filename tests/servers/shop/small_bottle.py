@@ -1,6 +1,8 @@
-"""A small shop of Bottle, served by what comes with it."""
+"""A small shop of Bottle, served by what comes with it; with its reloader if `reload` is said."""
 
 from __future__ import annotations
+
+import sys
 
 import bottle
 from small import DATABASE, PORT, WORKERS, answer
@@ -17,4 +19,6 @@ def page(path: str) -> dict[str, object]:
 
 app.get("/<path:re:.*>", callback=page)
 app.post("/<path:re:.*>", callback=page)
-app.run(port=PORT, quiet=True)
+
+if __name__ == "__main__":
+    app.run(port=PORT, quiet=True, reloader="reload" in sys.argv)
