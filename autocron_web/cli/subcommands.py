@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_output import coloured, console, local, printable, show_json, since, span, table
-from .errors import ConfigError
-from .jobs import Job, now
-from .launch import tell, wait_for_end
-from .pool.wire import Frame, Kind
+from ..errors import ConfigError
+from ..jobs import Job, now
+from ..launch import tell, wait_for_end
+from ..pool.wire import Frame, Kind
+from .database import Database
+from .output import coloured, console, local, printable, show_json, since, span, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from .cli import Database
 
 EVERY = 1.0  # seconds between looks of `top`
 PATIENCE = 5.0  # seconds that the end of a running job is waited for
@@ -39,7 +38,7 @@ def _asked(context: click.Context, as_json: bool) -> Database:
 
 
 def _document(database: Database) -> dict[str, Any]:
-    from .web import status
+    from ..web import status
 
     return status.document(database.path, "full")
 
@@ -127,8 +126,8 @@ def _crons(crons: list[dict[str, Any]], most: int) -> RenderableType:
 
 
 def _in_words(cron: dict[str, Any]) -> str:
-    from .errors import AutocronError
-    from .slots import schedule_of
+    from ..errors import AutocronError
+    from ..slots import schedule_of
 
     try:
         words = schedule_of(cron["schedule"], cron["zone"]).in_words()

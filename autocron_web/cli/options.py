@@ -6,19 +6,17 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from .cli_output import coloured, console, local, printable, show_json, table
-from .errors import ConfigError
-from .jobs import FINISHED, RESULT_TTL, SECOND, Job
-from .launch import ask_monitor, tell, wait_for_end
-from .pool.wire import Frame, Kind
-from .settings import DEFAULT_WORKERS, LONGEST_TTL, MOST_WORKERS, StoreSettings
-
-if TYPE_CHECKING:
-    from .cli import Database
+from ..errors import ConfigError
+from ..jobs import FINISHED, RESULT_TTL, SECOND, Job
+from ..launch import ask_monitor, tell, wait_for_end
+from ..pool.wire import Frame, Kind
+from ..settings import DEFAULT_WORKERS, LONGEST_TTL, MOST_WORKERS, StoreSettings
+from .database import Database
+from .output import coloured, console, local, printable, show_json, table
 
 MOST = 100  # jobs that are listed
 END = 30.0  # seconds that the end of a pool is waited for: it drains for 10
@@ -126,7 +124,7 @@ def _applied(database: Database) -> str:
 
 def _delete(database: Database, *, ask: bool) -> None:
     """Delete the files of the database. The lock file stays: it is what keeps pools apart."""
-    from .pool.lock import Lock
+    from ..pool.lock import Lock
 
     path, store = database.path, database.store
     jobs = sum(store.counts().values())
@@ -238,6 +236,6 @@ def _result(job: Job) -> Any:
 
 
 def _iso(microseconds: int) -> str:
-    from .web.verdict import moment_of
+    from ..web.verdict import moment_of
 
     return moment_of(microseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
