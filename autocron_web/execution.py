@@ -6,8 +6,8 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,22 +36,37 @@ def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcom
     """Call the function with the stored arguments. Never raises: whatever comes out is the outcome."""
     global _stoppable
 
-    function = task.function
     started = time.perf_counter()
     pid = os.getpid()
     try:
         args, kwargs = arguments(task, job_id, codec, payload)
         _stoppable = True
-        value = call_in_surroundings(function, args, kwargs)
+        value = call_in_surroundings(task.function, args, kwargs)
         _stoppable = False
     except BaseException as error:  # also SystemExit and KeyboardInterrupt: a task ends only itself
         _stoppable = False
         if os.getpid() != pid:
             os._exit(1)  # the task has forked, and this is the child
-        return Outcome(_failure(function, error, time.perf_counter() - started), b"", error)
+        return Outcome(_failure(task.function, error, time.perf_counter() - started), b"", error)
     if os.getpid() != pid:
         os._exit(0)
-    head = {"ok": True, "codec": codec, "seconds": time.perf_counter() - started}
+    return _returned(task, job_id, codec, value, time.perf_counter() - started)
+
+
+async def run_beside(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcome:
+    """The same for a coroutine that runs beside others on this loop, in a context of its own."""
+    started = time.perf_counter()
+    try:
+        args, kwargs = arguments(task, job_id, codec, payload)
+        with _surrounded():
+            value = await _called(task.function, args, kwargs)
+    except BaseException as error:
+        return Outcome(_failure(task.function, error, time.perf_counter() - started), b"", error)
+    return _returned(task, job_id, codec, value, time.perf_counter() - started)
+
+
+def _returned(task: Task[..., Any], job_id: str, codec: str, value: object, seconds: float) -> Outcome:
+    head = {"ok": True, "codec": codec, "seconds": seconds}
     try:
         result = _dump(task, job_id, codec, value) if value is not None else b""
     except Exception as error:
@@ -92,16 +107,26 @@ def call_in_surroundings(function: Callable[..., Any], args: tuple[Any, ...], kw
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with _surrounded():
+        value = _called(function, args, kwargs)
+        return _run_coroutine(value) if isinstance(value, Coroutine) else value
+
+
+@contextmanager
+def _surrounded() -> Iterator[None]:
     with ExitStack() as stack:
         for surrounding in surroundings:
             stack.enter_context(surrounding())
-        try:
-            value = function(*args, **kwargs)
-        except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                _explain_misfit(error, function, args, kwargs)
-            raise
-        return _run_coroutine(value) if isinstance(value, Coroutine) else value
+        yield
+
+
+def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            _explain_misfit(error, function, args, kwargs)
+        raise
 
 
 def _explain_misfit(
@@ -167,7 +192,7 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 @functools.cache
 def event_loop() -> asyncio.AbstractEventLoop:
-    """The loop on which the coroutines of tasks run, one after another."""
+    """The loop on which the coroutines of tasks run."""
     import asyncio
 
     return asyncio.new_event_loop()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     class TaskOptions(CallOptions, total=False):
         """Those of `delay`."""
 
+        concurrency: int
         serializer: Literal["json", "pickle"]
         name: str | None
 
@@ -42,6 +43,7 @@ LONGEST = 1e10  # seconds: 300 years
 MOST = (
     1_000_000  # retries, and the highest priority: far more than anybody means, and every store can hold it
 )
+MOST_AT_ONCE = 1000  # coroutines in one worker
 
 
 class Options(NamedTuple):
@@ -59,7 +61,8 @@ class Options(NamedTuple):
     expires: float | None = None
     result_ttl: float | None = None
     on_commit: bool = True
-    serializer: str = "json"  # of the task: not of a single call
+    serializer: str = "json"  # this and the next one are of the task: not of a single call
+    concurrency: int = 1
 
     def changed(self, **given: Any) -> Options:
         """A copy with these keywords; raises `ConfigError` that names what is wrong."""
@@ -113,6 +116,9 @@ class Options(NamedTuple):
             )
 
     def _check_numbers(self) -> None:
+        at_once: object = self.concurrency
+        if isinstance(at_once, bool) or not isinstance(at_once, int) or not 1 <= at_once <= MOST_AT_ONCE:
+            raise ConfigError(f"concurrency is {at_once!r}: give a whole number from 1 to {MOST_AT_ONCE}")
         for word in ("retries", "priority"):
             value = getattr(self, word)
             if isinstance(value, bool) or not isinstance(value, int) or (word == "retries" and value < 0):

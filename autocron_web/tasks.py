@@ -63,9 +63,10 @@ class Task(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def options(self, **options: Unpack[CallOptions]) -> Call[P, R]:
-        """The same task with other options: those of `delay`, without `name` and `serializer`."""
-        if "serializer" in options:
-            raise ConfigError("serializer is an option of the task, not of a call: give it to delay()")
+        """The same task with other options: those of `delay` without name, serializer and concurrency."""
+        for word in ("serializer", "concurrency"):
+            if word in options:
+                raise ConfigError(f"{word} is an option of the task, not of a call: give it to delay()")
         return Call(self, self.defaults.changed(**options))
 
     def enqueue_many(self, calls: Iterable[Arguments]) -> list[Result[R]]:
@@ -191,7 +192,8 @@ def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Argument
 # -- the registry -------------------------------------------------------------------------------------------
 
 
-_GENERATOR = 0x20 | 0x200  # inspect.CO_GENERATOR, CO_ASYNC_GENERATOR: importing that takes 10 ms
+# inspect.CO_GENERATOR, CO_ASYNC_GENERATOR and CO_COROUTINE: importing that takes 10 ms
+_GENERATOR, _COROUTINE = 0x20 | 0x200, 0x80
 
 
 def make_task(function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
@@ -199,10 +201,17 @@ def make_task(function: Callable[..., Any], name: str | None, options: Options) 
         function = function.function  # decorated twice: as it were a task of a task, which would feed itself
     if not callable(function):
         raise TaskDefinitionError(f"{function!r} cannot be a task: only a function can")
-    if getattr(getattr(function, "__code__", None), "co_flags", 0) & _GENERATOR:
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    if flags & _GENERATOR:
         raise TaskDefinitionError(
             f"{function!r} cannot be a task: it is a generator, of which a call runs nothing."
             " Let the function do its work, and return a list"
+        )
+    if options.concurrency > 1 and not flags & _COROUTINE:
+        raise TaskDefinitionError(
+            f"{getattr(function, '__qualname__', function)} cannot have concurrency={options.concurrency}:"
+            " only coroutines run beside each other in a worker. Write it with `async def`, or start more"
+            " workers"
         )
     task: Task[..., Any] = Task(function, name or _name_of(function), options)
     registry[task.name] = task

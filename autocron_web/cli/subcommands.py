@@ -101,6 +101,8 @@ def _workers(workers: list[dict[str, Any]]) -> RenderableType:
     for worker in workers:
         job = worker["job"]
         what = f"{printable(job['task'])}\n{job['id']}" if job else ""
+        if worker["beside"]:
+            what += f"\nand {worker['beside']} more beside it"
         shown.add_row(
             str(worker["pid"]),
             coloured(worker["state"]),

@@ -118,7 +118,7 @@ class Crew:
     def _fit(self) -> None:
         """Retire those that are too many, first of all those without a job; start those that are missing."""
         staying = [worker for worker in self._workers.values() if worker.is_staying]
-        staying.sort(key=lambda worker: worker.job_id is None)
+        staying.sort(key=lambda worker: not worker.runs)
         for worker in staying[self.size :]:
             self.retire(worker)
         self._fill()
@@ -138,10 +138,10 @@ class Crew:
         self._fill()
 
     def retire(self, worker: Worker) -> None:
-        """Let the worker finish its job and end; another one takes its place."""
+        """Let the worker finish its jobs and end; another one takes its place."""
         worker.retiring = True
         self._dispatch.worker_out(worker)
-        if worker.job_id is None and not worker.reporting:
+        if not worker.runs and not worker.reporting:
             self._dismiss(worker)
 
     def close(self, outcome: Outcome) -> None:
@@ -150,10 +150,10 @@ class Crew:
         if self._respawn is not None:
             self._respawn.cancel()
         for worker in list(self._workers.values()):
-            if worker.job_id is None:
-                self._dismiss(worker)
-            else:
+            if worker.runs:
                 worker.kill(outcome)
+            else:
+                self._dismiss(worker)
         if not self._workers:
             self.on_empty()
 
@@ -240,14 +240,10 @@ class Crew:
 
     def _buried(self, worker: Worker, how: str) -> None:
         """The process has ended and been waited for."""
-        worker.stop_clock()
-        expected, worker.retiring = worker.retiring or worker.proven or worker.job_id is not None, True
+        worker.stop_clocks()
+        expected, worker.retiring = worker.retiring or worker.proven or bool(worker.runs), True
         self._hear(worker)  # a result may still lie in its channel
-        outcome = worker.verdict or worker.outcome
-        if outcome is not None:
-            self._dispatch.worker_ended(worker, outcome)
-        else:
-            self._dispatch.worker_crashed(worker, how)
+        self._dispatch.worker_ended(worker, how)
         worker.close()
         if not expected:
             in_vain = worker.ready and self._trouble is None
@@ -275,7 +271,9 @@ class Crew:
         try:
             frames = worker.channel.receive()
         except WireError as error:
-            if worker.verdict is None:  # else its task was stopped in the middle of a request
+            if not any(
+                run.verdict for run in worker.runs.values()
+            ):  # else stopped in the middle of a request
                 self._printer.say(f"worker {worker.pid} is ended: {error}")
             kill_group(worker.pid)
             return
@@ -311,8 +309,10 @@ class Crew:
             self._loop.after(SOUND, lambda: self._prove(worker))
             assert self._load is not None
             self.add_modules(self._load["modules"])  # those that came while it loaded
-            self._dispatch.worker_idle(worker)
+            self._dispatch.worker_free(worker)
             self._relieve()
+        elif worker.runs:
+            self._dispatch.worker_free(worker)
 
     def _relieve(self) -> None:
         """A worker has come: one that was to leave can go."""
@@ -329,26 +329,30 @@ class Crew:
                 self._failures = 0
 
     def _finished(self, worker: Worker, frame: Frame) -> None:
-        worker.stop_clock()
+        head = frame.head
+        run = worker.runs.get(head["id"])
+        if run is None:
+            return
+        run.stop_clock()
         self._prove(worker)
-        worker.files.update(frame.head.get("files", {}))
-        self._heed_end(worker, frame.head)
-        if "reporting" in frame.head and worker.verdict is None:
+        worker.files.update(head.get("files", {}))
+        self._heed_end(worker, head)
+        if "reporting" in head and (run.shared or run.verdict is None):
             worker.report()
-        self._dispatch.result(worker, frame.head, frame.blob, worker.output.take())
-        if worker.retiring and not worker.reporting:
+        printed = worker.output.take()  # while several jobs run, by all of them
+        self._dispatch.result(worker, head, frame.blob, head.get("output", printed))
+        if worker.retiring and not worker.runs and not worker.reporting:
             self._dismiss(worker)
 
     def _freed(self, worker: Worker, head: dict[str, Any]) -> None:
         """The app's functions have been told of the failed job."""
-        worker.stop_clock()
-        worker.reporting = False
+        worker.reported()
         worker.output.take()  # it has been shown, and belongs to no job
         self._heed_end(worker, head)
-        if worker.retiring:
+        if not worker.retiring:
+            self._dispatch.worker_free(worker)
+        elif not worker.runs:
             self._dismiss(worker)
-        else:
-            self._dispatch.worker_idle(worker)
 
     def _heed_end(self, worker: Worker, head: dict[str, Any]) -> None:
         """Replace the worker if it may run no other task; let another one come if it has run enough."""

@@ -23,7 +23,7 @@ from .loop import Loop, Timer
 from .storethread import StoreThread
 
 if TYPE_CHECKING:
-    from .member import Worker
+    from .member import Run, Worker
 
 SHORT = 0.005  # seconds: only of jobs this short more are claimed than there are idle workers
 AHEAD = 0.02  # seconds of work that may lie ready for one worker
@@ -55,6 +55,9 @@ class Dispatcher:
         self._owner = owner
         self._epoch = epoch
         self._idle: deque[Worker] = deque()
+        self._sharing: list[Worker] = []  # those whose jobs run beside others
+        self._concurrency: dict[str, int] = {}  # how many at once, of the tasks that share a worker
+        self._blocked = False  # the next job can run beside no other, and no worker is idle
         self._running: dict[str, tuple[Job, Worker]] = {}
         self._ready: deque[Job] = deque()  # claimed, and not handed over yet
         self._outcomes: list[Job] = []  # to be settled
@@ -86,9 +89,13 @@ class Dispatcher:
         else:
             self._set_alarm(due)
 
-    def learn(self, tasks: Iterable[str]) -> None:
-        """The workers know these tasks: jobs that waited for one of them can run."""
+    def learn(self, tasks: Iterable[str], concurrency: dict[str, int]) -> None:
+        """The workers know these tasks: jobs that waited for one of them can run.
+
+        concurrency: how many run at once in a worker, of the tasks of which it is more than one.
+        """
         before, self._known = self._known, frozenset(tasks)
+        self._concurrency = concurrency
         self._revive(self._known - before)
 
     def knows(self, task: str) -> bool:
@@ -107,9 +114,9 @@ class Dispatcher:
         """Whether jobs are claimed."""
         return self._accepting
 
-    def job_of(self, worker: Worker) -> Job | None:
+    def jobs_of(self, worker: Worker) -> list[Job]:
         """What the worker has in hand."""
-        return self._running[worker.job_id][0] if worker.job_id is not None else None
+        return [self._running[job_id][0] for job_id in worker.runs]
 
     @property
     def running(self) -> int:
@@ -125,7 +132,7 @@ class Dispatcher:
         """Cancel a job that the store says is running, wherever it is now; False if it is not here."""
         entry = self._running.get(job_id)
         if entry is not None:
-            entry[1].stop(reason, lambda job, moment: cancelled(job, moment, reason))
+            entry[1].stop(job_id, reason, lambda job, moment: cancelled(job, moment, reason))
             return True
         for job in self._ready:
             if job.id == job_id:
@@ -140,51 +147,56 @@ class Dispatcher:
 
     # -- workers -------------------------------------------------------------------------------------
 
-    def worker_idle(self, worker: Worker) -> None:
-        """The worker can take a job."""
-        if self._ready:
-            self._hand_over(self._ready.popleft(), worker)
-        else:
+    def worker_free(self, worker: Worker) -> None:
+        """The worker can take a job, or one more."""
+        if not worker.runs:
+            if worker in self._sharing:
+                self._sharing.remove(worker)
             self._idle.append(worker)
+            self._blocked = False
+        self._hand_out()
         self._visit()
 
     def worker_out(self, worker: Worker) -> None:
         """The worker takes no more jobs."""
         if worker in self._idle:
             self._idle.remove(worker)
+        if worker in self._sharing:
+            self._sharing.remove(worker)
 
     def _settle_without_worker(self, job: Job) -> None:
         self._settle(job)
         if job.state == "error":
             self.on_failure(job)
 
-    def worker_ended(
-        self, worker: Worker, outcome: Callable[[Job, int], Job], output: str | None = None
-    ) -> None:
-        """The worker is gone; `outcome` says what becomes of the job that it ran, if any."""
-        self.worker_out(worker)
-        job = self._take(worker)
-        if job is not None:
-            self._settle_without_worker(outcome(job, now())._replace(output=output or worker.output.take()))
-            self._visit()
+    def worker_ended(self, worker: Worker, how: str) -> None:
+        """The worker is gone, ended by the monitor or by itself: so are the jobs that it ran.
 
-    def worker_crashed(self, worker: Worker, how: str) -> None:
-        """The worker died by itself. If Python could still write where that was, the error shows it."""
+        If Python could still write where it crashed, the error shows it.
+        """
+        self.worker_out(worker)
+        if not worker.runs:
+            return
         output = worker.output.take()
         _, fatal, stack = (output or "").rpartition("Fatal Python error: ")
         stack = f"\n\n{fatal}{stack.rstrip()}" if fatal else ""
-        how = f"the worker {how} while it ran the job"
-        self.worker_ended(worker, lambda job, moment: crashed(job, moment, how, stack), output)
+        for job_id in list(worker.runs):
+            job, run = self._take(worker, job_id)
+            outcome = run.verdict or worker.outcome
+            if outcome is not None:
+                job = outcome(job, now())
+            else:
+                job = crashed(job, now(), f"the worker {how} while it ran the job", stack)
+            self._settle_without_worker(job._replace(output=output))
+        self._visit()
 
     def result(self, worker: Worker, head: dict[str, Any], blob: bytes, output: str | None) -> None:
-        """The worker has come to the end of its job."""
-        job = self._take(worker)
-        if job is None:
-            return
+        """The worker has come to the end of a job."""
+        job, run = self._take(worker, head["id"])
         if "unknown" in head:
             self._unlearn(job)
-        elif worker.verdict is not None:
-            self._settle_without_worker(_judged(worker.verdict(job, now()), head)._replace(output=output))
+        elif run.verdict is not None:
+            self._settle_without_worker(_judged(run.verdict(job, now()), head)._replace(output=output))
         elif head["ok"]:
             done = succeeded(job, now(), blob, head["codec"], output, head.get("reason"), self.result_ttl)
             self._settle(done)
@@ -194,7 +206,7 @@ class Dispatcher:
         if worker.retiring or worker.reporting:
             self._visit()
         else:
-            self.worker_idle(worker)
+            self.worker_free(worker)
 
     def progress(self, job_id: str, note: list[Any]) -> None:
         """The job has got on. Written at most every `PROGRESS_PAUSE` seconds."""
@@ -261,11 +273,18 @@ class Dispatcher:
         self._visit(collect=False)
 
     def _appetite(self) -> int:
-        """How many jobs to claim: one for each idle worker, and more if jobs last milliseconds."""
-        if not self._more or not self._accepting or not self._idle:
+        """How many jobs to claim: one for each idle worker, and more if jobs last milliseconds.
+
+        Workers whose jobs run beside others have room for more, unless the next one is of another kind: then
+        it, and what is behind it, waits until a worker is idle. So the order holds, and nothing starves.
+        """
+        if not self._more or not self._accepting:
             return 0
+        room = 0 if self._blocked or self._ready else sum(worker.room for worker in self._sharing)
+        if not self._idle:
+            return min(MOST, room)
         ahead = min(MOST, int(AHEAD / max(self._mean, 1e-6))) if self._mean < SHORT else 0
-        return len(self._idle) + ahead
+        return len(self._idle) + room + ahead
 
     def _receive(self, exchange: Exchange) -> None:
         self._more = self._more or (exchange.full and bool(exchange.claimed))
@@ -276,14 +295,14 @@ class Dispatcher:
                 self._settle(cancelled(job, now(), self._cancelled.pop(job.id)))
             elif job.task not in self._known:
                 self._unlearn(job)
-            elif self._idle and self._accepting:
-                self._hand_over(job, self._idle.popleft())
             else:
                 self._ready.append(job)
         self._cancel_waiting()
-        if not self._accepting:
+        if self._accepting:
+            self._hand_out()
+        else:
             self._hand_back()
-        elif self._ready and self._patience is None:
+        if self._ready and self._patience is None:
             self._patience = self._loop.after(PATIENCE, self._lose_patience)
 
     def _unlearn(self, job: Job) -> None:
@@ -310,17 +329,32 @@ class Dispatcher:
         if late:
             self._store.ask(cancel)
 
-    def _hand_over(self, job: Job, worker: Worker) -> None:
-        self._running[job.id] = (job, worker)
-        self._handed += 1
-        worker.run(job)
+    def _hand_out(self) -> None:
+        """What lies ready, in its order, as far as there are workers for it."""
+        while self._ready:
+            job = self._ready[0]
+            # One whose worker has crashed runs alone: the next crash is then nobody else's.
+            concurrency = 1 if job.crashes else self._concurrency.get(job.task, 1)
+            worker = self._worker_for(concurrency)
+            if worker is None:
+                return
+            self._ready.popleft()
+            self._running[job.id] = (job, worker)
+            self._handed += 1
+            if concurrency > 1 and worker not in self._sharing:
+                self._sharing.append(worker)
+            worker.run(job, concurrency)
 
-    def _take(self, worker: Worker) -> Job | None:
-        job_id, worker.job_id = worker.job_id, None
-        if job_id is None:
-            return None
+    def _worker_for(self, concurrency: int) -> Worker | None:
+        if concurrency > 1:
+            for worker in self._sharing:
+                if worker.has_room(concurrency):
+                    return worker
+        return self._idle.popleft() if self._idle else None
+
+    def _take(self, worker: Worker, job_id: str) -> tuple[Job, Run]:
         self._progress.pop(job_id, None)
-        return self._running.pop(job_id)[0]
+        return self._running.pop(job_id)[0], worker.runs.pop(job_id)
 
     def _settle(self, job: Job) -> None:
         self._outcomes.append(job)
@@ -333,6 +367,7 @@ class Dispatcher:
         """Hand back what lies ready if no worker became free since the last look: what runs now lasts."""
         self._patience = None
         if self._handed == self._handed_before:
+            self._blocked = bool(self._ready)
             self._hand_back()
             self._visit()
         elif self._ready:

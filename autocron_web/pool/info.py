@@ -112,7 +112,8 @@ class Info:
         }
 
     def _worker(self, worker: Worker) -> dict[str, Any]:
-        job = self._dispatch.job_of(worker)
+        jobs = self._dispatch.jobs_of(worker)
+        job = jobs[0] if jobs else None  # the oldest
         state = (
             "running" if job else "retiring" if worker.retiring else "ready" if worker.ready else "loading"
         )
@@ -122,4 +123,5 @@ class Info:
             "retiring": worker.retiring,
             "started": now() - int((time.monotonic() - worker.since) * SECOND),
             "job": job and {"id": job.id, "task": job.task, "since": job.started, "attempt": job.attempt},
+            "beside": max(len(jobs) - 1, 0),  # others that it runs at the same time
         }

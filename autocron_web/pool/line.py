@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from ..client import present
@@ -24,6 +25,9 @@ PATIENCE = 1.0  # seconds that all workers may wait for jobs that cannot begin
 MORE_PATIENCE = 10.0  # the same, where a thread of the task waits, and others may go on
 CONNECT = 2.0  # seconds that a monitor may take to accept a connection
 
+#: The job to which this code belongs, where several run beside each other.
+current_job: ContextVar[str | None] = ContextVar("current_job", default=None)
+
 
 class Line:
     """One end of a connection to the monitor: frames in order, and requests with answers, from any thread.
@@ -35,7 +39,7 @@ class Line:
     def __init__(self, sock: socket.socket, *, is_workers: bool = True) -> None:
         self._sock = sock
         self._is_workers = is_workers  # not that of a process which a task has forked
-        self._fd, self._identity = sock.fileno(), identity(sock.fileno())
+        self.fd, self._identity = sock.fileno(), identity(sock.fileno())
         self.pid = os.getpid()
         self._decoder = Decoder()
         self._heard: deque[Frame] = deque()
@@ -45,9 +49,12 @@ class Line:
         # Not an RLock: eventlet puts green ones in the place of those, this one while it is held.
         self._news = threading.Condition(threading.Lock())
         self._reading = False  # a thread is reading for all
+        self.on_heard: Callable[[], object] | None = (
+            None  # frames have come that are no answers; in any thread
+        )
 
     def send(self, frame: Frame) -> None:
-        if identity(self._fd) != self._identity:
+        if identity(self.fd) != self._identity:
             sys.stderr.write("the task has closed the worker's connection to its pool, so the worker ends\n")
             os._exit(1)
         with self._writing:
@@ -56,6 +63,21 @@ class Line:
     def next(self) -> Frame | None:
         """The next thing to do, or None at the end of the channel."""
         return self._heard.popleft() if self._wait_for(lambda: bool(self._heard)) else None
+
+    def poll(self) -> bool:
+        """Read what is there, without waiting; False at the end of the channel."""
+        with self._news:
+            try:
+                return self._reading or self._read(socket.MSG_DONTWAIT)
+            except BlockingIOError:  # another thread was faster
+                return True
+
+    def take(self, *kinds: int) -> list[Frame]:
+        """The frames of these kinds that have been read, in their order."""
+        with self._news:
+            taken = [frame for frame in self._heard if frame.kind in kinds]
+            self._heard = deque(frame for frame in self._heard if frame.kind not in kinds)
+            return taken
 
     def ask(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
         """Send a request of the running task and wait for its answer."""
@@ -77,11 +99,11 @@ class Line:
                     return False
             return True
 
-    def _read(self) -> bool:
+    def _read(self, flags: int = 0) -> bool:
         self._reading = True
         self._news.release()
         try:
-            data = self._sock.recv(262144)
+            data = self._sock.recv(262144, flags)
         finally:
             self._news.acquire()
             self._reading = False
@@ -91,6 +113,8 @@ class Line:
                 self._answers[frame.id] = frame
             else:
                 self._heard.append(frame)
+        if self._heard and self.on_heard is not None:
+            self.on_heard()
         return bool(data)
 
 
@@ -100,7 +124,12 @@ class WorkerClient:
     def __init__(self, line: Line) -> None:
         self._lines = [line]  # the last is this process's; the others are of those that it was forked from
         self.database = ""
-        self.parent: str | None = None  # the job that runs
+        self.alone: str | None = None  # the job that runs, if it does so alone
+
+    @property
+    def parent(self) -> str | None:
+        """The job that calls."""
+        return current_job.get() or self.alone
 
     def _line(self) -> Line:
         """The line of this process: one that a task has forked gets its own, and touches no other one."""
@@ -119,7 +148,8 @@ class WorkerClient:
         if is_loading():
             return [job.id for job in jobs]  # a plain script would feed itself for ever
         ids: list[str] = []
-        for piece in pieces([job._replace(parent=self.parent) for job in jobs]):
+        parent = self.parent
+        for piece in pieces([job._replace(parent=parent) for job in jobs]):
             rows, blob = pack_jobs(piece)
             ids += self._line().ask({"request": "enqueue", "jobs": rows}, blob).head["ids"]
         return ids
@@ -139,6 +169,11 @@ class WorkerClient:
         return found[0] if found else None
 
     def wait(self, job: Job, timeout: float | None) -> Job:
+        if current_job.get() is not None:
+            import asyncio
+
+            if asyncio._get_running_loop() is not None:
+                raise RuntimeError("get() would hold up all jobs of this worker: await the Result instead")
         return self._wait(job, timeout, threading.current_thread() is threading.main_thread())
 
     def _wait(self, job: Job, timeout: float | None, alone: bool) -> Job:
@@ -148,7 +183,7 @@ class WorkerClient:
         deadline = None if timeout is None else time.monotonic() + timeout
         patience = PATIENCE if alone else MORE_PATIENCE
         while True:
-            job = present(self._look(job.id, {"patience": patience}), job)
+            job = present(self._look(job.id, {"patience": patience, "by": self.parent}), job)
             left = ASK_PAUSE if deadline is None else deadline - time.monotonic()
             if job.state in FINISHED or left <= 0:
                 return job

@@ -1,4 +1,4 @@
-"""One worker process, as the monitor sees it: what it is told, and how it and its task are ended."""
+"""One worker process, as the monitor sees it: what it is told, and how it and its tasks are ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ..jobs import Job, failed
+from ..jobs import Job, failed, interrupted
 from ..process import file_mark, kill_group, memory_of
 from .loop import Loop, Timer
 from .output import Output
@@ -20,6 +20,37 @@ Outcome = Callable[[Job, int], Job]
 NEWS = 1.0  # seconds after which a task that does not ask again for a job has ceased to wait for it
 REPORT = 30.0  # seconds that the app's functions may take to report a failed job
 GRACE = 5.0  # seconds that a task may take to clean up when its job is cancelled or runs too long
+
+
+class Run:
+    """A job in a worker: its clock, what it waits for, and what becomes of it if the monitor ends it."""
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared  # beside others
+        self.verdict: Outcome | None = None  # set when the monitor ends the job, whatever is still said of it
+        self.clock: Timer | None = None  # the timeout, then the grace
+        self._waits_since: float | None = None  # its task waits for a job that is due, or runs
+        self._waits_until = 0.0  # if it does not say so again
+        self._patience = 0.0
+
+    def stop_clock(self) -> None:
+        if self.clock is not None:
+            self.clock.cancel()
+
+    def waits(self, moment: float, patience: float) -> None:
+        """Its task asks again for a job that has not ended."""
+        if self._waits_since is None or moment > self._waits_until:
+            self._waits_since = moment
+        self._waits_until, self._patience = moment + NEWS, patience
+
+    def stops_waiting(self) -> None:
+        self._waits_since = None
+
+    def is_stuck(self, moment: float) -> bool:
+        """Whether its task has waited so for longer than it can have patience."""
+        if self._waits_since is None or moment > self._waits_until:
+            return False
+        return moment - self._waits_since >= self._patience
 
 
 class Worker:
@@ -42,25 +73,36 @@ class Worker:
         self.leaving = False  # it goes when another one has come
         self.since = loop.time()
         self.proven = False  # it does not end as soon as it has begun
-        self.job_id: str | None = None
+        self.runs: dict[str, Run] = {}  # by the id of the job; several only of tasks with `concurrency`
+        self._most = 1  # of them at once, as the tasks say that run
         self.jobs = 0  # that it was given
-        self._waits_since: float | None = None  # its task waits for a job that is due, or runs
-        self._waits_until = 0.0  # if it does not say so again
-        self._patience = 0.0
         self.reporting = False  # its job has ended, and is still being reported
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
-        self.verdict: Outcome | None = None  # set when it ends the job, whatever the worker still says of it
         self.modules: frozenset[str] = frozenset()  # that have registered tasks
         self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
         self.main: dict[str, str] | None = None  # the main module that it was told of
         self.born = -1  # of the code that it was told to load
-        self._clock: Timer | None = None  # the timeout of its job
+        self._clock: Timer | None = None  # for the report
 
-    def run(self, job: Job) -> None:
-        """Hand over a job. If the worker is dying at this moment, its end will tell."""
-        self.job_id = job.id
+    @property
+    def room(self) -> int:
+        """How many more jobs it can run beside those that it runs: none while one of them is being ended."""
+        if self.retiring or self.reporting or self.loads or any(run.verdict for run in self.runs.values()):
+            return 0
+        return self._most - len(self.runs)
+
+    def has_room(self, concurrency: int) -> bool:
+        """Whether a job can begin beside the others whose task allows so many at once."""
+        return len(self.runs) < concurrency and self.room > 0
+
+    def run(self, job: Job, concurrency: int = 1) -> None:
+        """Hand over a job. If the worker is dying at this moment, its end will tell.
+
+        concurrency: how many may run at once while it does.
+        """
+        self._most = min(self._most, concurrency) if self.runs else concurrency
+        run = self.runs[job.id] = Run(shared=concurrency > 1)
         self.jobs += 1
-        self.stops_waiting()
         head = {
             "id": job.id,
             "task": job.task,
@@ -69,26 +111,33 @@ class Worker:
             "created": job.created,
             "codec": job.codec,
             "last": job.meta.get("failures", 0) >= job.meta.get("retries", 0),
+            "shared": run.shared,
         }
         self.send(Frame(Kind.RUN, 0, head, job.payload))
         timeout = job.meta.get("timeout")
         if timeout is not None:
-            self._clock = self._loop.after(timeout, lambda: self._time_out(timeout))
+            run.clock = self._loop.after(timeout, lambda: self._time_out(job.id, timeout))
 
-    def _time_out(self, timeout: float) -> None:
+    def _time_out(self, job_id: str, timeout: float) -> None:
         reason = f"the job ran longer than its timeout of {timeout:g} s and was ended"
-        self.stop(reason, lambda job, moment: failed(job, moment, "TimeoutError", reason))
+        self.stop(job_id, reason, lambda job, moment: failed(job, moment, "TimeoutError", reason))
 
-    def stop(self, reason: str, verdict: Outcome) -> None:
+    def stop(self, job_id: str, reason: str, verdict: Outcome) -> None:
         """End the running task: it has `GRACE` seconds to clean up, then it is killed with its worker.
 
-        `verdict` says what becomes of the job, however the task takes it.
+        `verdict` says what becomes of the job, however the task takes it. Jobs beside it go on, or wait
+        again if the worker must be killed.
         """
-        if self.verdict is not None or self.outcome is not None:
+        run = self.runs[job_id]
+        if run.verdict is not None or self.outcome is not None:
             return  # it is ending already
-        self.retiring, self.verdict = True, verdict
-        self.stop_clock()
-        self._clock = self._loop.after(GRACE, lambda: kill_group(self.pid))
+        run.verdict = verdict
+        run.stop_clock()
+        run.clock = self._loop.after(GRACE, lambda: self.kill(interrupted))
+        if run.shared:
+            self.send(Frame(Kind.CANCEL, 0, {"id": job_id, "reason": reason}))
+            return
+        self.retiring = True
         with suppress(OSError):  # it is dying at this moment
             os.write(self._notice, reason.encode())
             os.kill(self.pid, signal.SIGTERM)  # not to the group: what the task has started is its own to end
@@ -97,24 +146,23 @@ class Worker:
     def report(self) -> None:
         """Its job has failed for good, and the app's functions are told: that must not take for ever."""
         self.reporting = True
-        self._clock = self._loop.after(REPORT, lambda: kill_group(self.pid))
+        self._clock = self._loop.after(REPORT, lambda: self.kill(interrupted))
 
-    def waits(self, patience: float) -> None:
-        """Its task asks again for a job that has not ended."""
-        moment = self._loop.time()
-        if self._waits_since is None or moment > self._waits_until:
-            self._waits_since = moment
-        self._waits_until, self._patience = moment + NEWS, patience
+    def reported(self) -> None:
+        """They have been told."""
+        self.reporting = False
+        if self._clock is not None:
+            self._clock.cancel()
 
-    def stops_waiting(self) -> None:
-        self._waits_since = None
+    def waits(self, run: Run, patience: float) -> None:
+        """The task of this run asks again for a job that has not ended."""
+        run.waits(self._loop.time(), patience)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether its task has waited so for longer than it can have patience."""
-        if self.job_id is None or self._waits_since is None or self._loop.time() > self._waits_until:
-            return False
-        return self._loop.time() - self._waits_since >= self._patience
+        """Whether all that it runs has waited for longer than it can have patience."""
+        moment = self._loop.time()
+        return bool(self.runs) and all(run.is_stuck(moment) for run in self.runs.values())
 
     @property
     def is_staying(self) -> bool:
@@ -127,9 +175,9 @@ class Worker:
         self.send(Frame(Kind.LOAD, 0, head))
 
     def kill(self, outcome: Outcome) -> None:
-        """Kill the worker and what it has started; `outcome` says what becomes of its job.
+        """Kill the worker and what it has started; `outcome` says what becomes of its jobs.
 
-        Should the job's result come first, that counts.
+        Should a job's result come first, that counts.
         """
         self.retiring = True  # it must not get another job
         if self.outcome is None:
@@ -164,10 +212,12 @@ class Worker:
         """Whether a file of the app has changed since the worker loaded it."""
         return any(file_mark(path) != mark for path, mark in self.files.items())
 
-    def stop_clock(self) -> None:
+    def stop_clocks(self) -> None:
+        """It has ended by itself, and nothing more is to be done to it."""
+        for run in self.runs.values():
+            run.stop_clock()
         if self._clock is not None:
             self._clock.cancel()
-            self._clock = None
 
 
 class Limits(NamedTuple):

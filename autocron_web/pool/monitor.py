@@ -164,7 +164,7 @@ class Monitor:
             self._linger = self.loop.after(LINGER, self._drain)
 
     def _worker_ready(self, head: dict[str, Any]) -> None:
-        self._dispatch.learn(head["tasks"])
+        self._dispatch.learn(head["tasks"], head["concurrency"])
         self._timetable.learn(head["crons"])
         self._unknown.learn(head)
         self._reports = head["reports"]

@@ -68,20 +68,23 @@ class Requests:
             rows, blob = pack_jobs([job] if job else [])
             head: dict[str, Any] = {"jobs": rows}
             if job is not None and "patience" in frame.head and isinstance(asker, Worker):
-                self._note_wait(asker, job, frame.head["patience"], head)
+                self._note_wait(asker, job, frame.head, head)
             asker.send(Frame(Kind.ANSWER, frame.id, head, blob))
 
         self._store.ask(lambda store: store.get(job_id), found)
 
-    def _note_wait(self, worker: Worker, job: Job, patience: float, head: dict[str, Any]) -> None:
-        """The worker's task waits for this job: say so if it waits for ever."""
+    def _note_wait(self, worker: Worker, job: Job, asked: dict[str, Any], head: dict[str, Any]) -> None:
+        """A task in the worker waits for this job: say so if it waits for ever."""
+        run = worker.runs.get(asked["by"])
+        if run is None:
+            return  # its own job has ended, and a thread of it goes on
         if job.state in FINISHED or job.due > now():
-            worker.stops_waiting()
+            run.stops_waiting()
             return
-        worker.waits(patience)
+        worker.waits(run, asked["patience"])
         if job.state == "waiting" and worker.is_stuck and self._crew.is_stuck:
             head["stuck"] = self._crew.size
-            worker.stops_waiting()  # it goes on, and makes room for the others
+            run.stops_waiting()  # it goes on, and makes room for the others
 
     def _jobs(self, asker: Asker, frame: Frame) -> None:
         head = frame.head

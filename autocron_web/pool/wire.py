@@ -31,7 +31,7 @@ class Kind:
     WAKE = 4  # app → monitor: jobs were stored, the first is due then
     WATCH = 5  # app → monitor: poke me when this job may have finished
     POKE = 6  # monitor → app: look at this job in the store
-    CANCEL = 7  # app → monitor: end this running job
+    CANCEL = 7  # app → monitor: end this running job; monitor → worker: that is one of several in it
     MODULES = 8  # app → monitor: more modules have registered tasks
     LEAVE = 9  # app → monitor: I no longer count
     STOP = 10  # app → monitor: I leave, and wait for the end if I was the last one

@@ -17,9 +17,11 @@ from typing import Any
 from .. import execution, reports
 from ..decorators import Cron, crons, delay
 from ..engine import engine
+from ..execution import Outcome
 from ..jobs import Job
 from ..process import adopt_orphans, die_with_parent
 from ..tasks import registry
+from .beside import Beside
 from .line import Line, WorkerClient
 from .loader import LoadError, app_files, defining_modules, executed, import_modules, load_app
 from .traces import Traces
@@ -54,6 +56,7 @@ class _Worker:
         self._notice = notice
         self._client = WorkerClient(line)
         self._traces = Traces()
+        self._beside = Beside(line, self._tell)
         engine.become_worker(self._client)
 
     def serve(self) -> None:
@@ -63,7 +66,6 @@ class _Worker:
             if frame is None:
                 return
             if frame.kind == Kind.RUN:
-                self._client.parent = frame.head["id"]
                 self._run(frame)
             elif frame.kind == Kind.LOAD:
                 self._client.database = frame.head.get("database", self._client.database)
@@ -84,18 +86,29 @@ class _Worker:
         head = frame.head
         task = registry.get(head["task"])
         if task is None:  # this worker's app was loaded otherwise than that of the others
-            self._line.send(Frame(Kind.RESULT, frame.id, {"unknown": True}))
+            self._tell(frame, Outcome({"unknown": True}, b""))
             return
-        outcome = execution.run(task, head["id"], head["codec"], frame.blob)
-        spent = self._traces.put_back(task.name)
+        if head["shared"]:
+            self._client.alone = None
+            frame, outcome = self._beside.run(frame)
+        else:
+            self._client.alone = head["id"]
+            outcome = execution.run(task, head["id"], head["codec"], frame.blob)
+        spent = self._traces.put_back(frame.head["task"])
         execution.flush_output()
         if spent:
             outcome.head["spent"] = spent
+        self._tell(frame, outcome)
+
+    def _tell(self, frame: Frame, outcome: Outcome) -> None:
+        """How the job of this frame has ended."""
+        head = frame.head
+        outcome.head["id"] = head["id"]
         files = app_files()
         if files:
             outcome.head["files"] = files  # the task has imported more of the app
         error = outcome.error if head["last"] and reports.wanted() else None
-        if error is not None and self._notice.is_given():
+        if error is not None and ("stopped" in head or self._notice.is_given()):
             error = None  # the monitor has ended the job, and lets another worker report it
         if error is not None:
             outcome.head["reporting"] = True
@@ -191,8 +204,10 @@ def _load(head: dict[str, Any]) -> Frame:
     files = app_files()
     if reports.wanted() and reports.LATE_REPORT not in registry:
         delay(name=reports.LATE_REPORT)(reports.late_report)
+    at_once = {name: task.defaults.concurrency for name, task in registry.items()}
     known = {
         "tasks": sorted(registry),
+        "concurrency": {name: number for name, number in at_once.items() if number > 1},
         "crons": [_cron_row(cron) for cron in crons.values()],
         "reports": reports.wanted(),
     }

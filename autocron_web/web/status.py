@@ -193,6 +193,7 @@ def _worker(worker: dict[str, Any], running: dict[str, Job]) -> dict[str, Any]:
         "retiring": worker["retiring"],
         "started": _iso(worker["started"]),
         "job": job,
+        "beside": worker["beside"],
     }
 
 

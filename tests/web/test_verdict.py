@@ -45,7 +45,7 @@ def facts(**known: Any) -> Facts:
 
 
 def worker(state: str, started: int = NOON) -> dict[str, Any]:
-    return {"pid": 9, "state": state, "retiring": False, "started": started, "job": None}
+    return {"pid": 9, "state": state, "retiring": False, "started": started, "job": None, "beside": 0}
 
 
 def verdicts(max_age: float = 60.0, **known: Any) -> list[tuple[str, str]]:
