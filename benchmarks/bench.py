@@ -1,4 +1,4 @@
-"""The benchmark: autocron-web beside the sqlite3 module, the original autocron and Huey, in one run.
+"""The benchmark: autocron-web beside the sqlite3 module, the original autocron and other queues, in one run.
 
     python benchmarks/bench.py [--quick] [--only NAME]… [--json FILE] [--folder FOLDER]
 
@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,8 +28,17 @@ import report
 
 HERE = Path(__file__).resolve().parent
 
-#: What has to be importable for a peer.
-NEEDS = {"autocron-web": "autocron_web", "autocron-1.2.2": "autocron"}
+#: What has to be importable for a peer, and which programs it starts.
+NEEDS = {
+    "raw": (),
+    "autocron-web": ("autocron_web",),
+    "autocron-1.2.2": ("autocron",),
+    "celery": ("celery", "redis-server"),
+    "dramatiq": ("dramatiq", "redis-server"),
+    "rq": ("rq", "redis-server"),
+    "saq": ("saq", "redis-server"),
+}
+PROGRAMS = {"redis-server"}
 
 Options = dict[str, Any]
 FULL: Options = {"rounds": 3, "jobs": 5000, "samples": 200, "idle": 30.0, "limit": 30.0}
@@ -132,9 +142,12 @@ def measure_all(names: Sequence[str], folder: Path, options: Options) -> list[di
 
 
 def missing(name: str) -> str | None:
-    """The module that a peer needs and that is not there, or None."""
-    module = NEEDS.get(name, "huey" if name.startswith("huey") else None)
-    return module if module and importlib.util.find_spec(module) is None else None
+    """The module or program that a peer needs and that is not there, or None."""
+    for need in NEEDS.get(name, ("huey",)):
+        found = shutil.which(need) if need in PROGRAMS else importlib.util.find_spec(need)
+        if found is None:
+            return need
+    return None
 
 
 def arguments() -> argparse.Namespace:

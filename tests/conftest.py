@@ -95,6 +95,10 @@ def pytest_configure() -> None:
         if name.startswith("AUTOCRON_") and not name.startswith("AUTOCRON_RANDOM_"):
             del os.environ[name]
     os.environ["AUTOCRON_TEST_SESSION"] = _SESSION
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:  # by `nohup`, or by a shell that runs this with `&`
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,6 +52,10 @@ PEERS: dict[str, tuple[str, str]] = {
     "huey": ("peers.huey_sqlite", "Huey"),
     "huey-tuned": ("peers.huey_sqlite", "HueyTuned"),
     "huey-nosync": ("peers.huey_sqlite", "HueyNoSync"),
+    "celery": ("peers.brokers", "Celery"),
+    "dramatiq": ("peers.brokers", "Dramatiq"),
+    "rq": ("peers.brokers", "Rq"),
+    "saq": ("peers.brokers", "Saq"),
 }
 
 

@@ -184,6 +184,7 @@ def say(text: str) -> None:
 
 def main(port: int) -> int:
     """Run all steps. 0 if everything happened and nothing is left, else 1."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs with `&` would ignore Ctrl-C
     with tempfile.TemporaryDirectory(prefix="newsletter-") as folder:
         say("start the demo")
         demo = None
