@@ -14,6 +14,7 @@ from contract_wsgi import BottleAdapter
 import autocron_web as autocron
 from autocron_web.bottle import AutocronPlugin
 from autocron_web.engine import Engine
+from conftest import wait_until
 from pool_app import wait_for_pool
 
 engine = own_engine
@@ -56,6 +57,25 @@ def test_the_default_app_in_a_main_module_without_a_guard(server: Server, tmp_pa
     server.start(sys.executable, "application.py", str(server.port))
     wait_for_pool()
     assert server.get("a")["result"] == ["/a", "a"]
+
+
+def test_26_bottles_reloader_has_one_pool_which_runs_the_new_code(server: Server, tmp_path: Path) -> None:
+    script = UNGUARDED.replace('server="waitress"', 'server="waitress", reloader=True, interval=0.2')
+    file = tmp_path / "application.py"
+    file.write_text(script)
+    server.start(sys.executable, "application.py", str(server.port))
+    assert server.get("a")["result"] == ["/a", "a"]
+    monitors, _ = wait_for_pool()
+    file.write_text(script.replace("word=word), word]", "word=word), 'new']"))
+
+    def reloaded() -> bool:
+        try:
+            return bool(server.get("b")["result"] == ["/b", "new"])
+        except OSError:
+            return False  # between the two
+
+    wait_until(reloaded, 30, "the new code")
+    assert wait_for_pool()[0] == monitors
 
 
 def test_a_task_sees_its_app_as_the_default_one(

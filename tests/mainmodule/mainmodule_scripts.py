@@ -117,6 +117,16 @@ class Answer(tornado.web.RequestHandler):
 app = tornado.web.Application([("/.*", Answer)])
 """
 
+DJANGO = """
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.http import HttpResponse
+from django.urls import re_path
+
+settings.configure(DEBUG=True, ROOT_URLCONF=__name__, SECRET_KEY="x", LOGGING_CONFIG=None)
+urlpatterns = [re_path("(?P<path>.*)", lambda request, path: HttpResponse(call("/" + path)))]
+"""
+
 SANIC = """
 from sanic import Sanic, text
 app = Sanic("shop", configure_logging=False)
@@ -135,6 +145,12 @@ SAMPLES = (
     Sample("flask", "flask", FLASK + "app.run(port=PORT)", banner="Serving Flask app"),
     Sample("flask, debug", "flask", FLASK + "app.run(port=PORT, debug=True)"),
     Sample("flask, guarded", "flask", FLASK + "if __name__ == '__main__':\n    app.run(port=PORT)"),
+    Sample("django", "django", DJANGO + """
+execute_from_command_line(["application.py", "runserver", "--noreload", f"127.0.0.1:{PORT}"])
+"""),
+    Sample("django, reload", "django", DJANGO + """
+execute_from_command_line(["application.py", "runserver", f"127.0.0.1:{PORT}"])
+"""),
     Sample("wsgiref", "wsgiref", WSGIREF + SERVE),
     Sample("waitress", "waitress", "import waitress\nwaitress.serve(wsgi, host='127.0.0.1', port=PORT)"),
     Sample("tornado, loop", "tornado", TORNADO + """

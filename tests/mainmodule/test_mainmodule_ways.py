@@ -351,6 +351,26 @@ def test_a_program_without_a_server_works_too(program: Program, ending: str) -> 
     assert {job.state for job in program.jobs()} <= {"done", "running"}
 
 
+def test_26_a_worker_is_no_reloaders_child_and_has_no_socket_of_a_server(program: Program) -> None:
+    program.write(
+        application=PLAIN + "tell(os.environ['KEPT'])\nnote(*sorted(os.environ), os.getpid())" + FOREVER
+    )
+    names = (
+        "BOTTLE_CHILD",
+        "GUNICORN_FD",
+        "LISTEN_FDS",
+        "RUN_MAIN",
+        "WERKZEUG_RUN_MAIN",
+        "WERKZEUG_SERVER_FD",
+    )
+    program.start("application.py", KEPT="kept", **dict.fromkeys(names, "7"))
+    worker = worker_of(program, "kept")
+    environments = {int(line[-1]): set(line[:-1]) for line in program.lines() if line[0] != "tell"}
+    assert not environments.pop(worker) & set(names)
+    (app,) = environments.values()
+    assert app >= set(names)
+
+
 def test_a_worker_does_not_take_the_unix_socket_of_the_app(program: Program) -> None:
     program.write(
         application=PLAIN
