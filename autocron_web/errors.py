@@ -32,7 +32,7 @@ class StoreBusy(StoreError):
 
 
 class StoreGone(StoreError):
-    """The database file was deleted or replaced while it was in use."""
+    """The database file, or its -wal or -shm, was deleted or replaced while it was in use."""
 
 
 class SchemaTooNew(StoreError):

@@ -67,6 +67,11 @@ def try_to(word):
     note("tried", outcome, int((time.monotonic() - began) * 1000))
 
 
+def live():
+    while True:
+        time.sleep(0.5)  # not signal.pause(): a signal that comes just before it would be waited for again
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(not autocron.stop(10)))
     print("started", autocron.start("faults.db", workers=2), flush=True)
@@ -74,7 +79,7 @@ if __name__ == "__main__":
         task, _, word = call.partition(":")
         globals()[task](word)
     print("called", flush=True)
-    signal.pause()
+    live()
 '''
 
 

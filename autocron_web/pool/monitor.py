@@ -79,6 +79,7 @@ class Monitor:
         self._reports = False  # the app has functions that are told of failed jobs
         self._draining = False
         self._closing = False
+        self._store_gone = False
         self._ended_by: str | None = None  # set when the pool ends although app processes live
         self._again: float | None = 0.0  # seconds after which those may start another, None for never
         self._linger: Timer | None = None
@@ -222,7 +223,7 @@ class Monitor:
         """Something that the end waits for may have happened."""
         if self._draining and not self._dispatch.running:
             self._close_crew()
-        if self._closing and not self._crew.pids and not self._dispatch.busy:
+        if self._closing and not self._crew.pids and (self._store_gone or not self._dispatch.busy):
             self._finish()
 
     def _close_crew(self) -> None:
@@ -249,10 +250,14 @@ class Monitor:
         self._end("the pool was told to end", again=LINGER)
 
     def _trouble(self, text: str, fatal: bool) -> None:
-        """The store cannot be used. If it is gone for good, so is the pool."""
+        """The store cannot be used. If it is gone for good, so is the pool: no outcome can be written."""
         self._printer.say(text)
-        if fatal and self._ended_by is None:
-            self._end(text, again=None)
+        if fatal:
+            self._store_gone = True
+            if self._ended_by is None:
+                self._end(text, again=None)
+            self._close_crew()
+            self._check_end()
 
     # -- housekeeping -----------------------------------------------------------------------------------
 

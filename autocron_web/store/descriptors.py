@@ -23,12 +23,18 @@ def of_database(path: str) -> Descriptors:
         numbers = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
         return {}
-    wanted = set()
+    wanted = _files_of(path)
+    return {fd: found for fd in numbers if (found := identity(fd)) in wanted}
+
+
+def _files_of(path: str) -> set[tuple[int, int]]:
+    """The database, its WAL and its shared memory, as they stand in their folder."""
+    files = set()
     for suffix in ("", "-wal", "-shm"):
         with suppress(OSError):
             status = os.stat(path + suffix)
-            wanted.add((status.st_dev, status.st_ino))
-    return {fd: found for fd in numbers if (found := identity(fd)) in wanted}
+            files.add((status.st_dev, status.st_ino))
+    return files
 
 
 def are_intact(descriptors: Descriptors) -> bool:
@@ -39,6 +45,20 @@ def are_intact(descriptors: Descriptors) -> bool:
 def still_open(descriptors: Descriptors) -> Descriptors:
     """Those of them that stand for what they stood for."""
     return {fd: found for fd, found in descriptors.items() if identity(fd) == found}
+
+
+def lead_to_deleted_files(descriptors: Descriptors, path: str) -> bool:
+    """Whether one of the database's files has been deleted or replaced since they were opened.
+
+    What is written to such a file is seen only by those who have it open, and lost with the last of them.
+    """
+    for fd, found in descriptors.items():
+        with suppress(OSError):
+            status = os.fstat(fd)
+            # The latter, because some file systems count no links at all.
+            if status.st_nlink == 0 and (status.st_dev, status.st_ino) == found not in _files_of(path):
+                return True
+    return False
 
 
 @contextmanager

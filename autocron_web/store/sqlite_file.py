@@ -14,7 +14,14 @@ from typing import Any
 
 from ..errors import StoreError, StoreGone
 from . import sqlite_sql as sql
-from .descriptors import Descriptors, are_intact, of_database, set_aside, still_open
+from .descriptors import (
+    Descriptors,
+    are_intact,
+    lead_to_deleted_files,
+    of_database,
+    set_aside,
+    still_open,
+)
 from .sqlite_errors import RECONNECT, code_of, explain, is_busy
 from .sqlite_open import (
     connect,
@@ -58,15 +65,14 @@ class Own:
         return self.writer
 
     def close_writer(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = self.version = None
-            self.synchronous = ""
+        writer, self.writer, self.version, self.synchronous = self.writer, None, None, ""
+        if writer is not None:
+            writer.close()
 
     def close_reader(self) -> None:
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.close()
 
 
 #: What this process inherited by a fork. Kept, because closing it would disturb those whose it is.
@@ -130,14 +136,17 @@ class SqliteFile:
     def check(self) -> None:
         """Raise `StoreGone` if the file that was opened is not at its path, and from then on until `close`.
 
-        Only by path: opening and closing the file would drop SQLite's locks on it
-        (https://sqlite.org/howtocorrupt.html, section 2.2).
+        The same if its WAL or shared memory is not: a newcomer would make others, and they would not
+        see each other's locks and jobs. Only by path: opening and closing the file would drop SQLite's
+        locks on it (https://sqlite.org/howtocorrupt.html, section 2.2).
         """
         if self._identity is not None and self._gone is None:
             try:
                 found = os.stat(self.path)
                 if (found.st_dev, found.st_ino) != self._identity:
                     self._gone = "replaced by another file"
+                elif self._lacks_files():
+                    self._gone = "deprived of its -wal or -shm file"
             except (FileNotFoundError, NotADirectoryError):
                 self._gone = "deleted"
             except OSError as error:
@@ -147,6 +156,11 @@ class SqliteFile:
                 f"{self.path} was {self._gone} while it was in use, and nothing is written to it any more. "
                 "Put the file back if there is one, and restart the application."
             )
+
+    def _lacks_files(self) -> bool:
+        own = self.own()
+        is_open = own.writer is not None or own.reader is not None  # who closes it last deletes them
+        return is_open and lead_to_deleted_files(own.descriptors, self.path)
 
     def release_for_fork(self) -> None:
         """Close the connections, when no thread is using them; the next calls open them again."""

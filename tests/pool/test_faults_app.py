@@ -257,7 +257,7 @@ def test_34_a_second_database_is_refused(app: App) -> None:
 
 def test_36_a_call_before_the_exit_is_not_lost(app: App) -> None:
     text = app.file.read_text()
-    app.file.write_text(text.replace("signal.pause()", "sys.exit()"))
+    app.file.write_text(text.replace("    live()", "    sys.exit()"))
     assert app.start("tell:a").wait() == 0
     assert len(app.jobs()) == 1
     app.file.write_text(text)
@@ -268,7 +268,7 @@ def test_36_a_call_before_the_exit_is_not_lost(app: App) -> None:
 
 def test_37_calls_while_the_interpreter_ends(app: App) -> None:
     text = app.file.read_text()
-    app.file.write_text(text.replace("signal.pause()", "sys.exit()"))
+    app.file.write_text(text.replace("    live()", "    sys.exit()"))
     script = app.start("call_at_exit:early", "call_at_exit:late")
     assert script.wait(15) == 0
     accepted = called(app)
