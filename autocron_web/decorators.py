@@ -65,6 +65,7 @@ def delay(function: Any = None, /, *, name: str | None = None, **options: Any) -
     result_ttl: seconds that a done job is kept; 1800.
     serializer: "json", or "pickle" for arguments and results of any class; they are signed (docs/pickle.md).
     concurrency: how many jobs of an `async def` task a worker may run at once, beside other such tasks; 1.
+    secret_args: names of arguments that the status never shows, beside those with names such as `password`.
     on_commit: whether a call in a transaction of Django is stored after its commit; True.
     name: what jobs call the task; `module.function`. Jobs of an earlier name wait until a task has it.
 

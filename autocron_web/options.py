@@ -9,6 +9,7 @@ from .jobs import JITTER, SECOND
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Sequence
     from typing import Literal, TypedDict
 
     class CallOptions(TypedDict, total=False):
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
         concurrency: int
         serializer: Literal["json", "pickle"]
+        secret_args: Sequence[str]
         name: str | None
 
 
@@ -61,8 +63,10 @@ class Options(NamedTuple):
     expires: float | None = None
     result_ttl: float | None = None
     on_commit: bool = True
-    serializer: str = "json"  # this and the next one are of the task: not of a single call
+    # of the task: not of a single call
+    serializer: str = "json"
     concurrency: int = 1
+    secret_args: Sequence[str] = ()
 
     def changed(self, **given: Any) -> Options:
         """A copy with these keywords; raises `ConfigError` that names what is wrong."""
@@ -110,6 +114,9 @@ class Options(NamedTuple):
             raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
         if self.serializer not in ("json", "pickle"):
             raise ConfigError(f"serializer is {self.serializer!r}: it can be 'json' or 'pickle'")
+        names = self.secret_args
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"secret_args is {names!r}: give a list of names, such as ['password']")
         if self.serializer == "pickle" and self.unique == "args":
             raise ConfigError(
                 "unique='args' compares arguments, which cannot be told from pickles: use unique='task'"

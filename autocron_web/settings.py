@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -178,6 +178,17 @@ def main_name() -> str | None:
     return os.path.splitext(os.path.basename(file))[0]
 
 
+def check_names(given: Iterable[str], words: Sequence[str]) -> None:
+    """Raise `ConfigError` for a name that is none of these words, with that which was probably meant."""
+    for name in given:
+        if name not in words:
+            import difflib
+
+            near = difflib.get_close_matches(name, words, 1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{name}: no such setting; there are {', '.join(words)}{hint}")
+
+
 class Settings(NamedTuple):
     """The words that every adapter understands; the frameworks only spell them differently.
 
@@ -210,11 +221,7 @@ class Settings(NamedTuple):
         """
         import re
 
-        unknown = set(keywords) - set(cls._fields)
-        if unknown:
-            raise ConfigError(
-                f"{', '.join(sorted(unknown))}: no such setting; there are {', '.join(cls._fields)}"
-            )
+        check_names(keywords, cls._fields)
         values = {word: get(spell(word), default) for word, default in cls._field_defaults.items()}
         values.update(keywords)
         check_workers(values["workers"], spell("workers"))

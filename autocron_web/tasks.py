@@ -63,8 +63,8 @@ class Task(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def options(self, **options: Unpack[CallOptions]) -> Call[P, R]:
-        """The same task with other options: those of `delay` without name, serializer and concurrency."""
-        for word in ("serializer", "concurrency"):
+        """The same task with other options: those of `delay` that are not of the task alone."""
+        for word in ("serializer", "concurrency", "secret_args"):
             if word in options:
                 raise ConfigError(f"{word} is an option of the task, not of a call: give it to delay()")
         return Call(self, self.defaults.changed(**options))
@@ -192,8 +192,8 @@ def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Argument
 # -- the registry -------------------------------------------------------------------------------------------
 
 
-# inspect.CO_GENERATOR, CO_ASYNC_GENERATOR and CO_COROUTINE: importing that takes 10 ms
-_GENERATOR, _COROUTINE = 0x20 | 0x200, 0x80
+# inspect.CO_GENERATOR, CO_ASYNC_GENERATOR, CO_COROUTINE and CO_VARKEYWORDS: importing that takes 10 ms
+_GENERATOR, _COROUTINE, _VARKEYWORDS = 0x20 | 0x200, 0x80, 0x08
 
 
 def make_task(function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any]:
@@ -213,12 +213,27 @@ def make_task(function: Callable[..., Any], name: str | None, options: Options) 
             " only coroutines run beside each other in a worker. Write it with `async def`, or start more"
             " workers"
         )
+    _check_secrets(function, options)
     task: Task[..., Any] = Task(function, name or _name_of(function), options)
     registry[task.name] = task
     from .engine import engine
 
     engine.registered(importable(task.function.__module__))
     return task
+
+
+def _check_secrets(function: Callable[..., Any], options: Options) -> None:
+    """Raise `ConfigError` for a secret argument that the function has not: it would hide nothing."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_flags & _VARKEYWORDS:
+        return
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    for name in options.secret_args:
+        if name not in names:
+            has = ", ".join(names) or "none"
+            raise ConfigError(
+                f"secret_args names {name!r}, which is no argument of {function.__qualname__}: it has {has}"
+            )
 
 
 def _name_of(function: Callable[..., Any]) -> str:

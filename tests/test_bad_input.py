@@ -213,6 +213,23 @@ def test_wrong_options_of_a_task(started: Engine, options: dict[str, Any], sente
     assert started.get_results() == []
 
 
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("pin", "secret_args is 'pin': give a list of names, such as ['password']"),
+        ([7], "secret_args is [7]: give a list of names, such as ['password']"),
+        (["pin"], "secret_args names 'pin', which is no argument of one: it has address, copies"),
+    ],
+)
+def test_secret_arguments_that_cannot_be(names: Any, sentence: str) -> None:
+    assert says(lambda: autocron.delay(secret_args=names)(one), kind=autocron.ConfigError) == sentence
+
+
+def test_secret_arguments_are_not_an_option_of_a_call(started: Engine) -> None:
+    text = says(task(one).options, secret_args=["address"], kind=autocron.ConfigError)
+    assert text == "secret_args is an option of the task, not of a call: give it to delay()"
+
+
 def test_the_name_of_a_task_is_not_an_option_of_a_call(started: Engine) -> None:
     text = says(task(one).options, name="two", kind=autocron.ConfigError)
     assert text.startswith("name: no such option of a task; there are weeks")

@@ -128,8 +128,8 @@ BY = " characters, such as those of secrets.token_urlsafe()"
             {},
             {"worker": 2, "db": "x"},
             (
-                "db, worker: no such setting; there are database, workers, status, url_prefix, token,"
-                " autostart, max_jobs, max_memory"
+                "worker: no such setting; there are database, workers, status, url_prefix, token,"
+                " autostart, max_jobs, max_memory. Did you mean workers?"
             ),
         ),
         ({}, {"url_prefix": "jobs"}, "AUTOCRON_URL_PREFIX is 'jobs': give a path such as '/autocron'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 HIDDEN = "[redacted]"
@@ -36,8 +37,10 @@ def without_folders(value: str) -> str:
     return _FOLDERS.sub("", value)
 
 
-def arguments(payload: bytes, codec: str, names: list[str]) -> Any:
-    """The arguments of a call as JSON, `names` being those of the positional parameters, where known.
+def arguments(payload: bytes, codec: str, names: list[str], secret: Sequence[str] = ()) -> Any:
+    """The arguments of a call as JSON.
+
+    names: of the positional parameters, where known. secret: those that are never shown.
 
     Nothing is revived: a date is shown as it is stored. What is no JSON is not shown.
     """
@@ -47,7 +50,8 @@ def arguments(payload: bytes, codec: str, names: list[str]) -> Any:
         positional, named = json.loads(payload)
         values = {str(number): value for number, value in enumerate(positional)}
         values = {names[int(key)] if int(key) < len(names) else key: value for key, value in values.items()}
-        return visible({**values, **named})
+        shown = visible({**values, **named})
+        return {key: HIDDEN if key in secret else value for key, value in shown.items()}
     except (ValueError, TypeError, RecursionError):
         return "[damaged]"
 

@@ -219,9 +219,10 @@ def _arguments(job: Job) -> Any:
     import inspect
 
     task = registry.get(job.task)
-    return redact.arguments(
-        job.payload, job.codec, list(inspect.signature(task.function).parameters) if task else []
-    )
+    if task is None:
+        return redact.arguments(job.payload, job.codec, [])
+    names = list(inspect.signature(task.function).parameters)
+    return redact.arguments(job.payload, job.codec, names, task.defaults.secret_args)
 
 
 def _crons(facts: Facts) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ AutocronFlask(app)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from .. import execution
 from ..engine import engine
 from ..errors import ConfigError
 from ..origin import app_origin
-from ..settings import Settings, default_database
+from ..settings import Settings, check_names, default_database
 from ..web.front import Front
 
 try:
@@ -56,6 +57,9 @@ class AutocronFlask:
                 f"autocron-web is set up for the Flask app {app.name!r} already:"
                 " call AutocronFlask(app) or init_app(app) once for each app"
             )
+        # An app may have taken the environment over, where AUTOCRON_HOME and the like stand.
+        given = [key for key in app.config if key.startswith("AUTOCRON_") and key not in os.environ]
+        check_names(given, [_spell(word) for word in Settings._fields])
         words = Settings.read(app.config.get, _spell, {**self._keywords, **settings})
         database = words.database or default_database(app.name, _spell("database"))
         for word, value in words._replace(database=database)._asdict().items():

@@ -10,7 +10,6 @@ What can be said about it stands in the settings, of the ini file or of the Conf
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from .. import execution
 from ..engine import engine
 from ..errors import ConfigError
 from ..origin import app_origin
-from ..settings import Settings, default_database, importable, main_name
+from ..settings import Settings, check_names, default_database, importable, main_name
 from ..web.front import Front
 
 try:
@@ -53,11 +52,7 @@ def includeme(config: Configurator) -> None:
 def read(given: Mapping[str, Any]) -> Settings:
     """What the settings say; those of an ini file are text."""
     words = [_spell(word) for word in Settings._fields] + [PERMISSION, DETAIL_PERMISSION]
-    for word in given:
-        if word.startswith("autocron.") and word not in words:
-            near = difflib.get_close_matches(word, words, 1)
-            hint = f". Did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{word}: no such setting; there are {', '.join(words)}{hint}")
+    check_names((word for word in given if word.startswith("autocron.")), words)
     return Settings.read(lambda word, default: _value(word, given.get(word, default)), _spell, {})
 
 

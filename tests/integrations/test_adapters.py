@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from adapter_site import Adapter, Reply, Site, own_engine
 from contract_asgi import AsgiAdapter, StarletteAdapter
@@ -19,6 +20,7 @@ from contract_flask import FlaskAdapter
 from contract_pyramid import PyramidAdapter
 from contract_tornado import TornadoAdapter
 from contract_wsgi import BottleAdapter, WsgiAdapter
+from prometheus_client.parser import text_string_to_metric_families
 
 import autocron_web as autocron
 from autocron_web.engine import Engine
@@ -41,6 +43,8 @@ ADAPTERS: list[Adapter] = [
 
 each_adapter = pytest.mark.parametrize("adapter", ADAPTERS, ids=repr)
 
+SCHEMA = json.loads((CHECKOUT / "docs" / "status.schema.json").read_text())
+
 AT_ONCE = 4.0  # seconds for two answers, of which each takes one at most, on a busy machine
 TOKEN = "a-token-of-at-least-thirty-two-characters"
 
@@ -50,6 +54,16 @@ def site(adapter: Adapter, tmp_path: Path, home: Path) -> Iterator[Site]:
     site = Site(adapter, tmp_path)
     yield site
     site.stop()
+
+
+def numbers(metrics: str, name: str) -> list[float]:
+    """What Prometheus reads of a metric."""
+    return [
+        sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == name
+    ]
 
 
 # -- real servers ------------------------------------------------------------------------------------------
@@ -68,7 +82,11 @@ def test_servers_have_one_pool_which_ends_with_the_last_of_them(
     assert (home / "orders.db").exists()
     document = json.loads(servers[0].ask("/jobs/status", Authorization=f"Bearer {TOKEN}"))
     assert document["status"] == "pass"
-    assert len(document) > 1
+    jsonschema.validate(document, SCHEMA)
+    assert len(document["pool"]["workers"]) == 1
+    metrics = servers[1].ask("/jobs/metrics", Authorization=f"Bearer {TOKEN}").decode()
+    assert numbers(metrics, "autocron_up") == [1]
+    assert numbers(metrics, "autocron_workers_wanted") == [1]
     assert json.loads(servers[1].ask("/jobs/ready"))["status"] == "pass"
     assert servers[1].ask("/jobs/ready", "HEAD") == b""
     servers[0].stop()
@@ -105,6 +123,9 @@ def test_commands_that_serve_nothing_start_no_pool(adapter: Adapter, site: Site)
     ("word", "value", "sentence"),
     [
         ("workers", 0, "{} is 0: give a whole number from 1 to 256"),
+        ("max_jobs", 0, "{} is 0: give a whole number, 1 or more"),
+        ("max_memory", True, "{} is True: give a whole number, 1 or more"),
+        ("worker", 2, "{}: no such setting; there are "),
         ("status", "maybe", "{} is 'maybe': it can be True or False"),
         ("autostart", "maybe", "{} is 'maybe': it can be True or False"),
         ("url_prefix", "jobs", "{} is 'jobs': give a path such as '/autocron'"),
@@ -198,8 +219,14 @@ def test_who_shows_the_token_is_told_more(
     adapter: Adapter, app: Any, authorization: str, allowed: bool
 ) -> None:
     headers = {"Authorization": authorization}
-    assert (words_of(adapter.ask(app, "GET", "/autocron/status", headers)) > {"status"}) == allowed
-    assert adapter.ask(app, "GET", "/autocron/metrics", headers).status == (200 if allowed else 401)
+    told, metrics = (adapter.ask(app, "GET", f"/autocron/{page}", headers) for page in ("status", "metrics"))
+    jsonschema.validate(json.loads(told.body), SCHEMA)
+    assert (words_of(told) > {"status"}) == allowed
+    assert metrics.status == (200 if allowed else 401)
+    assert metrics.headers["content-type"].startswith("text/plain; ")
+    assert (
+        numbers(metrics.body.decode(), "autocron_up") == [0] if allowed else b"autocron_" not in metrics.body
+    )
 
 
 @each_adapter

@@ -98,6 +98,7 @@ def test_without_autostart_nothing_happens(engine: Engine, home: Path) -> None:
         ("shop", {}, {"workers": 0}, "AUTOCRON_WORKERS is 0: give a whole number from 1 to 256"),
         ("shop", {"AUTOCRON_AUTOSTART": "yes"}, {}, "AUTOCRON_AUTOSTART is 'yes': it can be True or False"),
         ("shop", {}, {"worker": 2}, "worker: no such setting; there are database, workers, status"),
+        ("shop", {"AUTOCRON_WORKER": 2}, {}, "AUTOCRON_WORKER: no such setting; there are AUTOCRON_"),
         ("shop", {"AUTOCRON_DATABASE": "/no/x.db"}, {}, "the folder /no of the database '/no/x.db'"),
         ("app", {}, {}, "the application is called 'app', as many are: name its database with AUTO"),
     ],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +157,42 @@ def test_metrics_have_a_form_that_prometheus_reads(app: App) -> None:
     assert families["autocron_oldest_due_seconds"].samples[0].value == 0
     workers = {sample.labels["state"]: sample.value for sample in families["autocron_workers"].samples}
     assert workers == {"loading": 0, "ready": 2, "running": 0, "retiring": 0}
+
+
+def test_arguments_that_a_task_calls_secret_are_hidden_from_all(run_script: RunScript) -> None:
+    script = run_script(
+        "import json, autocron_web as autocron\n"
+        "@autocron.delay(secret_args=['pin'])\n"
+        "def open_door(house, pin, *, pins=()):\n"
+        "    raise ValueError('closed')\n"
+        "if __name__ == '__main__':\n"
+        "    autocron.start('a.db')\n"
+        "    for job in open_door('7a', 'hunter2'), open_door('7b', pin='hunter2', pins=[1]):\n"
+        "        try: job.get(20)\n"
+        "        except autocron.JobFailed: pass\n"
+        "    from autocron_web.engine import engine\n"
+        "    from autocron_web.web import status\n"
+        "    print(json.dumps(status.document(engine, 'detail')))\n"
+    )
+    assert "hunter2" not in script.stdout
+    shown = [failure["arguments"] for failure in json.loads(script.stdout)["pool"]["failures"]]
+    assert sorted(shown, key=str) == [
+        {"house": "7a", "pin": "[redacted]"},
+        {"house": "7b", "pin": "[redacted]", "pins": [1]},
+    ]
+
+
+def test_the_page_lists_all_reasons_and_metrics(app: App) -> None:
+    page = (CHECKOUT / "docs" / "status.md").read_text()
+    reasons, numbers = page.partition("## Reasons")[2].split("## Metrics")
+    rows = "".join(line.split("|")[1] for line in reasons.splitlines() if line.startswith("| `"))
+    known = SCHEMA["properties"]["reasons"]["items"]["properties"]["code"]["enum"]
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(known)
+    app.run("tell:a")
+    wait_for_pass(app)
+    text = status.metrics_answer(app.store.name)[2].decode()
+    names = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    assert names <= set(re.findall(r"`(autocron_\w+)", numbers))
 
 
 # -- every cause of fail ----------------------------------------------------------------------------------
@@ -349,11 +389,28 @@ def test_a_store_that_cannot_be_written(app: App, home: Path, run_script: RunScr
         home.chmod(0o700)
 
 
-def test_a_disk_without_room(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_disk(home: Path) -> Iterator[Path]:
+    """A disk of 16 MiB, on which the store is to lie."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", str(home)]
+    if os.geteuid() or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a file system can be mounted by root only, and not in every container")
+    yield home
+    subprocess.run(["umount", "--lazy", str(home)], check=True)  # the pool may linger
+
+
+def test_a_disk_that_is_full(small_disk: Path, app: App) -> None:
     app.run("tell:a")
     wait_for_pass(app)
-    monkeypatch.setattr(facts, "LEAST_ROOM", 1 << 70)
-    assert codes(look(app)) == ["store_full"]
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 16)):
+            pass
+    document = wait_for_code(app, "store_full", timeout=5)
+    assert document["status"] == "fail"
+    assert status.ready_answer(app.store.name)[0] == 503
+    filler.unlink()
+    wait_for_pass(app)
 
 
 def test_the_end_of_the_pool_is_told(app: App) -> None:
