@@ -9,6 +9,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 
+from ..web.front import PAGES
 from . import config
 
 
@@ -20,15 +21,41 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     trouble = getattr(apps.get_app_config("autocron"), "trouble", None)
     if trouble is not None and not messages:
         messages.append(Error(str(trouble), id="autocron.E002"))
-    if not messages and getattr(settings, "AUTOCRON", {}).get("STATUS") and not any(_includes_status()):
-        messages.append(
-            Warning(
-                "AUTOCRON['STATUS'] is True, but no URL leads to it",
-                hint="Add path('autocron/', include('autocron_web.django.urls')) to the URLs of the project.",
-                id="autocron.W001",
-            )
+    return messages or list(_check_urls())
+
+
+def _check_urls() -> Iterator[CheckMessage]:
+    """Whether the status can be reached, where it is asked for."""
+    wanted = getattr(settings, "AUTOCRON", {}).get("STATUS")
+    if any(_includes_status()):
+        if wanted is not False:
+            yield from _covered_pages()
+    elif wanted:
+        yield Warning(
+            "AUTOCRON['STATUS'] is True, but no URL leads to it",
+            hint="Add path('autocron/', include('autocron_web.django.urls')) to the URLs of the project.",
+            id="autocron.W001",
         )
-    return messages
+
+
+def _covered_pages() -> Iterator[CheckMessage]:
+    """One message for each page of the status whose path another view answers."""
+    from django.urls import NoReverseMatch, resolve, reverse
+
+    from . import urls
+
+    for page in PAGES:
+        try:
+            path = reverse(f"autocron:{page}")
+        except NoReverseMatch:
+            return  # included below a namespace, or a prefix with arguments: those are the project's to know
+        view = resolve(path)
+        if view.func is not urls.show:
+            yield Error(
+                f"{path} does not lead to the status: {view._func_path} answers it before",
+                hint="Put the include of 'autocron_web.django.urls' above it, or give it another path.",
+                id="autocron.E003",
+            )
 
 
 def _includes_status(patterns: Any = None) -> Iterator[bool]:

@@ -236,6 +236,26 @@ def test_checks_name_what_is_wrong(project: Project, settings: str, sentences: l
     project.manage("diffsettings", SHOP_SETTINGS=settings)  # a command that asks for no checks
 
 
+COVERED = """
+from django.urls import include
+def page(request, name):
+    return HttpResponse(name)
+urlpatterns += [path("jobs/<name>", page), path("jobs/", include("autocron_web.django.urls"))]
+"""
+
+
+def test_a_check_names_the_view_that_answers_in_the_place_of_the_status(project: Project) -> None:
+    project.append("shop/urls.py", COVERED)
+    said = project.manage("check", fails=True)
+    assert (
+        "(autocron.E003) /jobs/status does not lead to the status: shop.urls.page answers it before" in said
+    )
+    assert "HINT: Put the include of 'autocron_web.django.urls' above it, or give it another path." in said
+    project.manage("check", SHOP_SETTINGS='{"STATUS": false}')
+    project.append("shop/urls.py", "urlpatterns.reverse()")
+    project.manage("check")
+
+
 def test_a_server_does_not_start_with_wrong_settings(project: Project) -> None:
     command = (need("gunicorn"), "-b", "127.0.0.1:0", "shop.wsgi")
     said = project.run(*command, fails=True, SHOP_SETTINGS='{"WORKERS": 0, "STATUS": 1}')

@@ -70,6 +70,17 @@ def test_who_may_see_more_of_the_status_is_the_apps_choice() -> None:
 
 
 @pytest.mark.usefixtures("engine")
+def test_the_status_goes_before_an_app_that_answers_all_paths() -> None:
+    def mine(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"mine"]
+
+    app = AutocronMiddleware(mine, database="shop.db", status=True)
+    answers = [WsgiAdapter().ask(app, "GET", f"/autocron/{page}", {}).body for page in ("ready", "other")]
+    assert answers == [b'{"status": "pass"}\n', b"mine"]
+
+
+@pytest.mark.usefixtures("engine")
 def test_an_app_that_answers_for_any_attribute_can_be_wrapped() -> None:
     class Anything:
         def __getattr__(self, name: str) -> Anything:
