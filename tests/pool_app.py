@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autocron_web.jobs import Job
 from autocron_web.store.sqlite import SqliteStore
+from autocron_web.web import facts, status
 from conftest import RunScript, Script, pool_processes, wait_until
 
 #: What the app can do is named on its command line: `tell:a` calls `tell("a")`.
@@ -219,6 +221,12 @@ def seconds_until(condition: Callable[[], object], timeout: float, what: str) ->
     began = time.monotonic()
     wait_until(condition, timeout, what)
     return time.monotonic() - began
+
+
+def look(app: App) -> dict[str, Any]:
+    """The status of now, not of a second ago."""
+    facts.watch(app.store.name)._looked = -10.0
+    return status.document(app.store.name, "full")
 
 
 def alive(pid: int) -> bool:

@@ -139,6 +139,7 @@ class StoreThread:
             self._store.check()
             self._unheeded = self._store.changed() or self._unheeded
             mine = not self._unheeded or self._is_mine()
+            self._store.tidy()
         except StoreError as error:
             self._tell(error)
             return

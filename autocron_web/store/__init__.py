@@ -64,6 +64,10 @@ class Store(Protocol):
         """Whether another connection has committed since the last call (True if that is not known)."""
         ...
 
+    def tidy(self) -> None:
+        """Give back room that is not needed for now. For those who have nothing else to do."""
+        ...
+
     # -- the caller's side ---------------------------------------------------------------------
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:

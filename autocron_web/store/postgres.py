@@ -76,6 +76,9 @@ class PostgresStore:
     def changed(self) -> bool:
         return True  # PostgreSQL does not tell; LISTEN/NOTIFY will
 
+    def tidy(self) -> None:
+        pass  # its server does
+
     def adopt(self, app_id: str) -> None:
         with self._transaction() as connection:
             _run(connection, sql.SET_META_ONCE, ("app_id", app_id))

@@ -55,6 +55,9 @@ class SqliteStore:
     def changed(self) -> bool:
         return self._file.changed()
 
+    def tidy(self) -> None:
+        self._file.tidy()
+
     def adopt(self, app_id: str) -> None:
         owner = self._file.read(sql.GET_META, ("app_id",))
         if not owner:

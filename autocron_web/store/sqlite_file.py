@@ -33,6 +33,8 @@ from .sqlite_open import (
     roll_back,
 )
 
+LARGE_WAL = 8 << 20  # bytes: twice what it has when SQLite begins it anew, a thousand pages
+
 
 class Own:
     """What must not cross a fork; it is used only in the process that made it."""
@@ -244,6 +246,26 @@ class SqliteFile:
             assert own.writer is not None
             before, own.version = own.version, _data_version(own.writer)
             return before is None or before != own.version
+
+    def tidy(self) -> None:
+        """Cut off a WAL that has grown because somebody was reading, and so it was not begun anew.
+
+        One of the usual size is left: a commit into a file that need not grow is faster.
+        """
+        try:
+            if os.stat(f"{self.path}-wal").st_size <= LARGE_WAL:
+                return
+        except OSError:
+            return
+        own = self._intact()
+        with own.write_lock:
+            self.open()
+            assert own.writer is not None
+            try:
+                own.writer.execute(sql.CUT_WAL).fetchall()
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    self._undo(own, error)
 
     # -- inside ---------------------------------------------------------------------------------
 

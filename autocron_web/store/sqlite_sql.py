@@ -22,6 +22,8 @@ WAL_LIMIT = "PRAGMA journal_size_limit = 16777216"
 TEMPORARY_IN_MEMORY = "PRAGMA temp_store = MEMORY"
 # The writer polls for the lock itself, to tell a busy file from a stuck one.
 NO_BUSY_HANDLER = "PRAGMA busy_timeout = 0"
+# Copies the WAL into the database and cuts it off, unless somebody reads from it or writes to it just now.
+CUT_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
 # A statement that writes over the connection for reading would be a bug of ours.
 QUERY_ONLY = "PRAGMA query_only = ON"
 # IMMEDIATE takes the write lock first: a transaction that began by reading can fail when it writes.

@@ -54,6 +54,7 @@ class StoreFacts:
         self.unknown: dict[str, int] = {}
         self.locked = False  # by `--set-autocron-lock on`
         self.size: int | None = None  # bytes
+        self.wal_size: int | None = None  # bytes
         self.counts: dict[str, int] | None = None
         self.failed: list[Job] = []  # the newest ones
         self.running: list[Job] = []
@@ -174,7 +175,7 @@ class Watch:
         if room.f_bavail * room.f_frsize < LEAST_ROOM:
             facts.code, facts.trouble = "store_full", "the disk of the database is full. Make room"
             return
-        facts.size = store.size()
+        facts.size, facts.wal_size = store.size(), os.stat(f"{self.path}-wal").st_size
         facts.code = facts.trouble = ""
         if depth >= FULL:
             facts.failed = store.jobs(state="error", limit=MOST)

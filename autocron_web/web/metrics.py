@@ -62,6 +62,10 @@ def text(document: dict[str, Any]) -> str:
             "autocron_store_bytes", "gauge", "The size of the store.",
             [({}, pool["store"]["bytes"])] if pool and pool["store"]["bytes"] is not None else [],
         ),
+        _family(
+            "autocron_store_wal_bytes", "gauge", "The size of SQLite's WAL, which a long read lets grow.",
+            [({}, pool["store"]["wal_bytes"])] if pool and pool["store"]["wal_bytes"] is not None else [],
+        ),
     ]  # fmt: skip
     return "".join(families)
 

@@ -165,7 +165,7 @@ def _pool(facts: Facts, *, detail: bool) -> dict[str, Any]:
         "unknown_tasks": store.unknown,
         "failures": [_failure(job, detail=detail) for job in store.failed],
         "crons": _crons(facts),
-        "store": {"bytes": store.size},
+        "store": {"bytes": store.size, "wal_bytes": store.wal_size},
     }
 
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from test_faults_access import USER, as_user, users_app  # noqa: F401
@@ -19,9 +18,8 @@ from test_faults_disk import TRY_ON
 
 from autocron_web.jobs import Job, new_id
 from autocron_web.store.sqlite import SqliteStore
-from autocron_web.web import facts, status
 from conftest import need, pool_processes, wait_until
-from pool_app import App, app, wait_for_pool  # noqa: F401
+from pool_app import App, app, look, wait_for_pool  # noqa: F401
 
 pytestmark = pytest.mark.once
 
@@ -91,12 +89,6 @@ def test_65_damage_that_only_calls_and_claims_meet(app: App, home: Path) -> None
     (monitor,), _ = wait_for_pool()
     script.kill()
     os.kill(monitor, signal.SIGKILL)  # it would try to write until the end of its drain
-
-
-def look(app: App) -> dict[str, Any]:
-    """The status of now, not of a second ago."""
-    facts.watch(app.store.name)._looked = -10.0
-    return status.document(app.store.name, "full")
 
 
 @contextmanager

@@ -224,7 +224,7 @@ def test_metrics_hold_any_name() -> None:
         "pool": {
             "monitor": None, "apps": [], "workers": [], "finished": None, "jobs": None,
             "oldest_due_seconds": 0.0, "unknown_tasks": {name: 3, "\ud800": 1}, "crons": [],
-            "store": {"bytes": None},
+            "store": {"bytes": None, "wal_bytes": None},
         },
     }  # fmt: skip
     families = {each.name: each for each in text_string_to_metric_families(metrics.text(document))}
