@@ -37,7 +37,7 @@ class AutocronMiddleware:
         output and tracebacks.
     state: whether each worker runs the app's lifespan too, so that tasks have its `lifespan_state()`.
     settings: `database` (`<module of the app>.db`), `workers` (2), `status` (False), `url_prefix`
-        (`/autocron`), `token` (None), `autostart` (True).
+        (`/autocron`), `token` (None), `autostart` (True), `max_jobs` and `max_memory` (None).
 
     Raises `ConfigError` for a setting that cannot be. Where a framework makes it while the server runs, as
     Starlette does, the server is told so at its start.

@@ -42,6 +42,7 @@ def includeme(config: Configurator) -> None:
 
     Settings: `autocron.database` (`<package of the app>.db`), `autocron.workers` (2), `autocron.status`
     (False), `autocron.url_prefix` (`/autocron`), `autocron.token`, `autocron.autostart` (True),
+    `autocron.max_jobs`, `autocron.max_memory`,
     `autocron.permission`, `autocron.detail_permission`. They are read when the configuration is committed, so
     they may be set after the include. Raises `ConfigError` then, for one that cannot be.
     """

@@ -35,7 +35,7 @@ def install(
         visitor may see more than a word of it, and "detail" for one who may also see arguments, output and
         tracebacks.
     settings: `database` (`<module of the app>.db`), `workers` (2), `status` (False), `url_prefix`
-        (`/autocron`), `token` (None), `autostart` (True).
+        (`/autocron`), `token` (None), `autostart` (True), `max_jobs` and `max_memory` (None).
 
     Raises `ConfigError` for a setting that cannot be.
     """

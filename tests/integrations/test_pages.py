@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 from adapter_site import Server, end_pools
 
+from autocron_web.settings import Settings
 from conftest import CHECKOUT, RunScript, need, wait_until
 from pool_app import wait_for_pool
 
@@ -51,6 +52,23 @@ def test_the_code_of_a_page_runs(page: str, file: str, server: Server, tmp_path:
     wait_until(lambda: re.search(r"thanks (to )?ann", server.output), 20, "what the task prints")
     if "status=True" in source or "STATUS" in source:
         assert server.get("autocron/status") == {"status": "pass"}
+
+
+#: How a setting is written on the page of a framework; else it is a keyword.
+SPELLED: dict[str, Callable[[str], str]] = {
+    "django": lambda word: f'"{word.upper()}": ',
+    "flask": lambda word: f"`AUTOCRON_{word.upper()}`",
+    "pyramid": lambda word: f"`autocron.{word}`",
+}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "django", "pyramid"])
+def test_a_page_has_all_settings(page: str) -> None:
+    text = (CHECKOUT / "docs" / f"{page}.md").read_text()
+    spell = SPELLED.get(page, lambda word: f"`{word}`")
+    for word in Settings._fields:
+        if (page, word) != ("django", "url_prefix"):  # there it is the path of the include
+            assert spell(word) in text
 
 
 def test_the_app_that_lets_admins_in_can_be_imported(run_script: RunScript) -> None:

@@ -67,6 +67,7 @@ class Row(NamedTuple):
 
 ROWS = (
     Row("Django", "`runserver`", "python small_manage.py runserver {port}", always=True),
+    Row("Django", "`runserver` of daphne", "python small_manage.py runserver {port}", {"SHOP_DAPHNE": "1"}),
     Row("Django", "gunicorn", f"{GUNICORN} small_manage:wsgi()"),
     Row("Django", "uWSGI", f"{UWSGI} small_manage_wsgi:app"),
     Row("Django", "uvicorn", "uvicorn --workers 2 --port {port} --factory small_manage:asgi"),
@@ -95,6 +96,9 @@ ROWS = (
     Row("Starlette", "gunicorn `-k asgi`", f"{GUNICORN} -k asgi {ASGI}"),
     Row("FastAPI", "`fastapi run`", "fastapi run --workers 2 --port {port} small_fastapi.py"),
     Row("FastAPI", "`fastapi dev`", "fastapi dev --port {port} small_fastapi.py"),
+    Row("Quart", "`quart run`", "quart --app small_quart run --port {port}"),
+    Row("Quart", "hypercorn", f"{HYPERCORN} small_quart:app"),
+    Row("Litestar", "`litestar run`", "litestar --app small_litestar:app run --port {port}"),
     Row("WSGI", "waitress", f"{WAITRESS} {WSGI}", always=True),
     Row("WSGI", "gunicorn `--preload`", f"{GUNICORN} --preload {WSGI}"),
     Row("WSGI", "granian", f"{GRANIAN} wsgi {WSGI}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from django.http import HttpRequest, JsonResponse
 from django.urls import re_path
 from small import DATABASE, WORKERS, answer
@@ -10,7 +12,8 @@ DEBUG = True
 SECRET_KEY = "of a test"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = __name__
-INSTALLED_APPS = ["autocron_web.django"]
+ASGI_APPLICATION = "small_manage_asgi.app"
+INSTALLED_APPS = ["daphne"] * ("SHOP_DAPHNE" in os.environ) + ["autocron_web.django"]
 AUTOCRON = {"DATABASE": DATABASE, "WORKERS": WORKERS}
 
 
