@@ -80,7 +80,7 @@ class Crontab:
         try:
             crontab = cls._read(expression, order, tz)
         except ConfigError as error:
-            if order == "autocron" and cls._reads(expression, "unix"):
+            if order == "autocron" and not cls._reads(expression, order) and cls._reads(expression, "unix"):
                 raise ConfigError(
                     f"{error}; if it is in the order of crontab(5), write unix={expression!r}"
                 ) from None
@@ -96,11 +96,11 @@ class Crontab:
         Each is a list of numbers or names (a day of the week from 0 for Monday), one of these, or a text as
         in an expression; what is left out allows all. Raises `ConfigError`.
         """
-        given = {}
+        given: dict[str, tuple[object, str]] = {}
         for word, value in keywords.items():
             name = _OTHER_WORDS.get(word, word)
             if name in given:
-                raise ConfigError(f"{word} and {name} are the same: give one of them")
+                raise ConfigError(f"{given[name][1]} and {word} are the same: give one of them")
             given[name] = (value, word)
         known = {field.word: field for field in _ORDERS["autocron"]}
         if unknown := set(given) - set(known):

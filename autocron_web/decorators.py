@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Never, ParamSpec, TypeVar, overload
 
 from .errors import ConfigError, TaskDefinitionError
 from .options import Options, is_span
@@ -120,6 +120,7 @@ def cron(
     missed: Missed = "once",
     catch_up: float = 3600.0,
     overlap: Literal["skip", "allow"] = "skip",
+    **others: Any,
 ) -> Any:
     """Let a function without arguments run by itself, at the times of a crontab.
 
@@ -144,6 +145,7 @@ def cron(
 
     if callable(crontab):
         return cron()(crontab)
+    _refuse(others, "cron", cron)
     fields = {
         "minutes": minutes,
         "hours": hours,
@@ -180,6 +182,7 @@ def every(
     missed: Missed = "once",
     catch_up: float = 3600.0,
     overlap: Literal["skip", "allow"] = "skip",
+    **others: Never,
 ) -> CronDecorator:
     """Let a function without arguments run by itself, at the multiples of a number of seconds.
 
@@ -194,7 +197,16 @@ def every(
     """
     from .slots import Every
 
+    _refuse(others, "every", every)
     return _by_schedule(Every(seconds), missed, catch_up, overlap, start_now=start_now)
+
+
+def _refuse(others: Mapping[str, object], word: str, function: Any) -> None:
+    """Say which keywords there are, if others were given."""
+    if others:
+        code = function.__code__
+        known = ", ".join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        raise ConfigError(f"{min(others)}: no such keyword of {word}; there are {known}")
 
 
 def _by_schedule(

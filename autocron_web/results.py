@@ -188,7 +188,7 @@ class Result(Generic[R_co]):
         return self._outcome(None)
 
     def cancel(self) -> bool:
-        """Cancel the job, a running one by ending its worker. Whether it was waiting or running here."""
+        """Cancel the job; a running one is stopped in its worker. Whether it was waiting or running here."""
         return self._client.cancel(self._job.id, "cancelled by a call of cancel()")
 
     def _outcome(self, timeout: float | None) -> R_co:

@@ -215,7 +215,7 @@ def _retry(context: click.Context, job_id: str, as_json: bool) -> None:
 @_json
 @click.pass_context
 def _cancel(context: click.Context, job_id: str, as_json: bool) -> None:
-    """Cancel a job that waits, or end the worker that runs it."""
+    """Cancel a job that waits, or stop one that runs."""
     database = _asked(context, as_json)
     job = _found(database, job_id)
     deadline = time.monotonic() + PATIENCE

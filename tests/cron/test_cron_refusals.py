@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from cron_cases import at, contract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import autocron_web as autocron
 from autocron_web.crontab import Crontab
 from autocron_web.errors import ConfigError
 
@@ -74,7 +76,7 @@ def test_other_refusals(expression: str, message: str) -> None:
         ({"minutes": ""}, "minutes: '' is not a number"),
         ({"dow": 7}, "days_of_week: 7 is not in 0–6 (0 is Monday) in dow=7"),
         ({"dow": "0 1"}, "days_of_week: '0 1' is not a number"),
-        ({"dow": 1, "days_of_week": 2}, "days_of_week and days_of_week are the same: give one of them"),
+        ({"dow": 1, "days_of_week": 2}, "dow and days_of_week are the same: give one of them"),
         (
             {"weekday": 1},
             "weekday: no such field of a cron; there are minutes, hours, days_of_week, months, days, dow",
@@ -92,6 +94,31 @@ def test_refusals_of_keywords(keywords: dict[str, Any], message: str) -> None:
         Crontab.of(**keywords)
     assert message in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (
+            lambda: autocron.cron(minute=[30]),  # type: ignore[call-overload]
+            "minute: no such keyword of cron; there are crontab, minutes, hours, days, months, days_of_week",
+        ),
+        (
+            lambda: autocron.every(5, minutes=5),  # type: ignore[arg-type]
+            "minutes: no such keyword of every; there are seconds, start_now, missed, catch_up, overlap",
+        ),
+        (lambda: autocron.cron(dow=1, days_of_week=2), "days_of_week and dow are the same: give one of them"),
+        (
+            lambda: autocron.cron(tz="Mars/Base"),
+            "(if that is one, pip install tzdata), or an offset such as '+02:00'",
+        ),
+    ],
+)
+def test_a_wrong_keyword_is_told_with_the_right_ones(declare: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        declare()
+    assert message in str(caught.value)
+    assert "crontab(5)" not in str(caught.value)
 
 
 @pytest.mark.parametrize("expression", [None, 5, b"* * * * *", ["*"] * 5])
