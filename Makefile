@@ -47,6 +47,7 @@ docs: .venv/for-docs
 
 bench: .venv-bench/for-bench
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
+	.venv-bench/bin/python benchmarks/alone.py $(filter --quick,$(ARGS))
 	.venv-bench/bin/python benchmarks/import_time.py
 
 clean:

@@ -35,6 +35,18 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def wake_ups(pid: int) -> int:
+    """How often the threads of a process have begun to run after a wait so far. 0 if it has ended."""
+    total = 0
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/status", "rb") as file:
+                total += next(int(line.split()[1]) for line in file if line.startswith(b"voluntary_ctxt"))
+    except OSError:
+        pass
+    return total
+
+
 def pss_bytes(pid: int) -> int:
     """The memory of a process, what it shares divided among those that share it. 0 if it has ended."""
     try:

@@ -54,6 +54,9 @@ COLUMNS = (
 )
 
 
+DISTRIBUTIONS = ("autocron-web", "autocron", "huey", "celery", "dramatiq", "rq", "saq")
+
+
 def machine(folder: Path) -> dict[str, str]:
     """What the figures depend on."""
     return {
@@ -63,7 +66,7 @@ def machine(folder: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release().split('-')[0]}, {_filesystem(folder)}",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        **{name: version for name in ("autocron-web", "autocron", "huey") if (version := _version(name))},
+        **{name: version for name in DISTRIBUTIONS if (version := _version(name))},
     }
 
 
