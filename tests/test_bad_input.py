@@ -85,7 +85,7 @@ def one(address: str, *, copies: int = 1) -> None: ...
         ),
     ],
 )
-def test_an_argument_that_cannot_be_stored(
+def test_52_an_argument_that_cannot_be_stored(
     started: Engine, arguments: tuple[Any, ...], keywords: dict[str, Any], sentence: str
 ) -> None:
     send = task(one)
@@ -122,7 +122,7 @@ def test_a_list_of_calls_with_something_else_in_it(started: Engine) -> None:
 # -- tasks -----------------------------------------------------------------------------------------
 
 
-def test_83_functions_that_no_worker_could_find_or_run(engine: Engine) -> None:
+def test_55_and_83_functions_that_no_worker_could_find_or_run(engine: Engine) -> None:
     def generate() -> Iterator[int]:
         yield 1
 

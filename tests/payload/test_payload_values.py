@@ -95,7 +95,7 @@ def test_a_call_comes_back_exactly(args: tuple[Any, ...], kwargs: dict[str, Any]
     ],
     ids=lambda value: f"{value:x}"[:40] if isinstance(value, int) else ascii(value)[:40],
 )  # fmt: skip
-def test_what_other_formats_change_comes_back_exactly(value: Any) -> None:
+def test_53_what_other_formats_change_comes_back_exactly(value: Any) -> None:
     assert same(there_and_back(value), value)
     assert same(
         codec.load_call(codec.dump_call((value,), {"a": value, "$": value})),
