@@ -37,8 +37,7 @@ class AutocronFlask:
         "detail" for one who may also see arguments, output and tracebacks.
     settings: `database` (`<name of the app>.db`), `workers` (2), `status` (False), `url_prefix`
         (`/autocron`), `token` (None), `autostart` (True), `max_jobs` and `max_memory` (None); they go before
-        the app's configuration
-        `AUTOCRON_DATABASE`, `AUTOCRON_WORKERS` and so on.
+        the app's configuration `AUTOCRON_DATABASE`, `AUTOCRON_WORKERS` and so on.
 
     Raises `ConfigError` for a setting that cannot be.
     """

@@ -18,7 +18,9 @@ from test_frameworks import ROWS
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "servers.md"
 BEGIN, END = "<!-- the {} of tests/servers/table.py -->", "<!-- its end -->"
-FILES = ("test_matrix.py", "test_frameworks.py")
+#: How many tests run at a time: they wait for linger and drain more than they compute. The first ones take
+#: the time, too, and for the page they run one by one.
+FILES = {"test_matrix.py": 2, "test_frameworks.py": 4}
 
 #: The columns: a heading, and the name of what the tests note.
 COLUMNS = (
@@ -34,28 +36,28 @@ COLUMNS = (
 
 
 def main(write: bool) -> int:
+    noted: dict[str, dict[str, list[str]]] = {}
+    failed = [file for file in FILES if not _run(file, write, noted)]
+    for name, table in {"servers": _servers(noted), "frameworks": _frameworks(noted)}.items():
+        sys.stdout.write(f"{table}\n")
+        if write and not failed:
+            put(name, table)
+    return 1 if failed else 0
+
+
+def _run(file: str, write: bool, noted: dict[str, dict[str, list[str]]]) -> bool:
+    """Run these tests, and add what they note. Whether all of them pass."""
     environment = {**os.environ, "MATRIX": "table" if write else "full"}
+    jobs = 0 if write and file == "test_matrix.py" else FILES[file]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            *(str(Path(__file__).with_name(name)) for name in FILES),
-            "--junitxml",
-            str(report),
-        ]
-        command += [] if write else ["-n", "2"]  # they wait for linger and drain more than they compute
+        words = [str(Path(__file__).with_name(file)), "-n", str(jobs), "--junitxml", str(report)]
         run = subprocess.run(
-            [*command, "-o", "junit_family=xunit1"], cwd=CHECKOUT, env=environment, stdout=sys.stderr
-        )
-        noted = _noted(report)
-    tables = {"servers": _servers(noted), "frameworks": _frameworks(noted)}
-    for name, table in tables.items():
-        sys.stdout.write(f"{table}\n")
-        if write and run.returncode == 0:
-            put(name, table)
-    return run.returncode
+            [sys.executable, "-m", "pytest", *words, "-o", "junit_family=xunit1"],
+            cwd=CHECKOUT, env=environment, stdout=sys.stderr,
+        )  # fmt: skip
+        _note(report, noted)
+    return run.returncode == 0
 
 
 def put(name: str, table: str) -> None:
@@ -65,15 +67,13 @@ def put(name: str, table: str) -> None:
     PAGE.write_text(f"{before}{begin}\n{table}{end}{after}")
 
 
-def _noted(report: Path) -> dict[str, dict[str, list[str]]]:
-    """What the tests have noted with `record_property`, by server and name."""
-    noted: dict[str, dict[str, list[str]]] = {}
+def _note(report: Path, noted: dict[str, dict[str, list[str]]]) -> None:
+    """Add what the tests have noted with `record_property`, by server and name."""
     for case in ElementTree.parse(report).iter("testcase"):
         values = [(item.get("name", ""), item.get("value", "")) for item in case.iter("property")]
         row = noted.setdefault(dict(values).get("server", ""), {})
         for name, value in values:
             row.setdefault(name, []).append(value)
-    return noted
 
 
 def _servers(noted: dict[str, dict[str, list[str]]]) -> str:
