@@ -45,6 +45,8 @@ LINGER = 5.0  # seconds without any app process before the pool begins to end: s
 YIELD = 1.0  # seconds in which the older app processes leave the next monitor to the newer ones
 DRAIN = 10.0  # seconds that running jobs are given then
 PURGE = 60.0  # seconds between clean-ups of the store
+PURGE_BATCH = 1000  # jobs that are deleted in one commit, which nobody is to wait for long
+PURGE_ON = 0.1  # seconds between the batches of one clean-up
 OWNER = "local"  # a SQLite store is used by one machine
 
 
@@ -262,8 +264,10 @@ class Monitor:
     # -- housekeeping -----------------------------------------------------------------------------------
 
     def _clean(self) -> None:
-        self._thread.ask(lambda store: store.purge(now()))
-        self.loop.after(PURGE, self._clean)
+        def cleaned(number: int) -> None:
+            self.loop.after(PURGE_ON if number >= PURGE_BATCH else PURGE, self._clean)
+
+        self._thread.ask(lambda store: store.purge(now(), PURGE_BATCH), cleaned, durable=False)
 
 
 def main(arguments: list[str]) -> None:

@@ -156,9 +156,10 @@ OTHER_TABLES = """
 SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 
 # A page of jobs, newest first. The state has a statement of its own so that its index is read backwards.
+# Both begin at `before`, with one comparison: with "… IS NULL OR" SQLite would read all that is newer, too.
 _PAGE = f"""
     SELECT {COLUMNS} FROM autocron_job
-    WHERE %s AND (:task IS NULL OR task = :task) AND (:before IS NULL OR seq < :before)
+    WHERE %s AND (:task IS NULL OR task = :task) AND seq < coalesce(:before, 9223372036854775807)
     ORDER BY seq DESC LIMIT :limit"""
 PAGE = _PAGE % "true"
 PAGE_OF_STATE = _PAGE % "state = :state"

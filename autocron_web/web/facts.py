@@ -21,6 +21,8 @@ DEADLINE = 0.8  # seconds that a look may take
 BUSY = 0.5  # seconds that the store may be locked by somebody who does not get on
 SILENT = 4.0  # seconds without an answer after which a monitor that seems to live counts as stuck
 MOST = 20  # jobs of a kind that are listed
+MANY = 100_000  # jobs: to count more takes a while, so that is done more rarely
+RARELY = 100  # times as long as the counting took
 LEAST_ROOM = 1 << 20  # bytes on the disk: with less, the next call may not be stored
 
 
@@ -84,6 +86,8 @@ class Watch:
         self._seen = 0  # when that was
         self._silent_since: float | None = None
         self._locked_since: float | None = None
+        self._counts: dict[str, int] = {}
+        self._count_again = 0.0  # when
 
     def facts(self, depth: int) -> Facts:
         """A look of at most `DEADLINE` seconds, or what the latest one has found if that is as deep."""
@@ -179,9 +183,18 @@ class Watch:
         facts.code = facts.trouble = ""
         if depth >= FULL:
             facts.failed = store.jobs(state="error", limit=MOST)
-            facts.counts = store.counts()
+            facts.counts = self._count(store)
         if depth >= DETAIL:
             facts.running = store.jobs(state="running", limit=MOST)
+
+    def _count(self, store: Store) -> dict[str, int]:
+        """The number of jobs in each state. SQLite has to count them one by one."""
+        began = time.monotonic()
+        if began >= self._count_again:
+            self._counts = store.counts()
+            if sum(self._counts.values()) > MANY:
+                self._count_again = began + RARELY * (time.monotonic() - began)
+        return self._counts
 
     def _refuse_another_file(self) -> None:
         """Raise `StoreGone` if the file is not the one that it was at the first look."""

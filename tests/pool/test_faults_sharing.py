@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from autocron_web.jobs import Job, new_id
 from autocron_web.store.sqlite_file import LARGE_WAL
 from conftest import CHECKOUT, wait_until
 from pool_app import App, app, look, wait_for_pool  # noqa: F401
@@ -124,3 +125,10 @@ def test_71_sixty_four_processes_call_at_once(app: App) -> None:
     assert {job.attempt for job in app.store.jobs(limit=1000)} == {1}
     slowest = sorted(int(line[2]) for line in tried)
     print(f"milliseconds a call: median {slowest[320]}, p99 {slowest[633]}, slowest {slowest[-1]}")
+
+
+def test_99_more_old_jobs_than_one_commit_deletes_are_deleted_at_once(app: App) -> None:
+    old = Job(id="", task="task", due=0, created=0, state="done", expires=1)
+    app.store.enqueue([old._replace(id=new_id()) for _ in range(4500)])
+    app.run()
+    app.wait_for_counts()
