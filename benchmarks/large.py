@@ -27,20 +27,13 @@ BATCH = 50_000
 OWNER = "local"
 
 
-def job(**columns: Any) -> Job:
-    usual = {
-        "id": new_id(),
-        "task": "shop.send_mail",
-        "due": now(),
-        "created": now(),
-        "payload": b'["a@b.c"]',
-    }
-    return Job(**(usual | columns))
+def job() -> Job:
+    return Job(id=new_id(), task="shop.send_mail", due=now(), created=now(), payload=b'["a@b.c"]')
 
 
 def fill(path: Path, number: int) -> None:
     """So many jobs that wait, all of them due, and as many that are done."""
-    done = job(state="done", finished=now(), expires=now() + ERROR_TTL, result=b"1", attempt=1)
+    done = job()._replace(state="done", finished=now(), expires=now() + ERROR_TTL, result=b"1", attempt=1)
     names = COLUMNS.removesuffix(", seq").split(", ")
     # Ids that come before all others, as those of older jobs do.
     values = ["printf('%s%035d', :prefix, number)" if name == "id" else f":{name}" for name in names]
@@ -107,7 +100,7 @@ def milliseconds(operation: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--folder", help="on the disk that is to be measured")
