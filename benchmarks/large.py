@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from autocron_web.jobs import ERROR_TTL, Job, new_id, now
 from autocron_web.store.rows import COLUMNS, row_of
