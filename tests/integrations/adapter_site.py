@@ -152,6 +152,12 @@ class Server:
     def get(self, word: str) -> Any:
         return json.loads(self.ask(f"/{word}"))
 
+    def interrupt(self) -> None:
+        """Ctrl-C: SIGINT to all of its processes, and wait until it has ended."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGINT)
+        self._process.wait(30)
+
     def stop(self) -> None:
         """SIGTERM, as a service manager sends it, and wait until it has ended."""
         if self._process is None:

@@ -13,7 +13,7 @@ import pytest
 from adapter_site import Server, end_pools
 
 from autocron_web.settings import Settings
-from conftest import CHECKOUT, RunScript, need, wait_until
+from conftest import CHECKOUT, RunScript, need, pool_processes, wait_until
 from pool_app import wait_for_pool
 
 PAGES = ("asgi", "bottle", "flask", "tornado", "wsgi")
@@ -78,7 +78,7 @@ def test_the_app_that_lets_admins_in_can_be_imported(run_script: RunScript) -> N
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_runs_with_one_command(example: str, server: Server) -> None:
+def test_an_example_runs_with_one_command_and_ends_by_ctrl_c(example: str, server: Server) -> None:
     command = f"python examples/{example}/app.py"
     assert f"`{command}`" in (CHECKOUT / "examples" / "README.md").read_text()
     server.start(sys.executable, str(CHECKOUT / "examples" / example / "app.py"), str(server.port))
@@ -87,3 +87,5 @@ def test_an_example_runs_with_one_command(example: str, server: Server) -> None:
         assert b"<button>Bake a cake</button>" in page.read()
     wait_until(lambda: b"<li>done: a chocolate cake" in server.ask("/"), 20, "the cake")
     assert json.loads(server.ask("/autocron/status")) == {"status": "pass"}
+    server.interrupt()
+    wait_until(lambda: not pool_processes(), 20, "the end of the pool")

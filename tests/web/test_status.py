@@ -182,6 +182,27 @@ def test_arguments_that_a_task_calls_secret_are_hidden_from_all(run_script: RunS
     ]
 
 
+HOSTILE = (
+    "<img src=x onerror=alert(1)></script>'\"><svg onload>{{7*7}}javascript:\u202e\x00\x1b[31m" + 9000 * "x"
+)
+
+
+def test_whatever_a_task_says_is_plain_text(app: App) -> None:
+    app.add(f"HOSTILE = {HOSTILE!r}")
+    app.add(
+        "@autocron.delay(name=HOSTILE[:90])\ndef say(word):\n    print(HOSTILE); raise ValueError(HOSTILE)"
+    )
+    app.run("say:a")
+    wait_until(lambda: app.store.counts().get("error") == 1, 20, "the failure")
+    _, _, body = status.answer(app.store.name, "detail")
+    assert body.isascii()
+    assert [char for char in body[:-1] if char < 32] == []
+    (failure,) = json.loads(body)["pool"]["failures"]
+    assert failure["task"] == HOSTILE[:90]
+    assert len(body) < 20_000
+    assert HOSTILE[:20] not in status.metrics_answer(app.store.name)[2].decode()
+
+
 def test_the_page_lists_all_reasons_and_metrics(app: App) -> None:
     page = (CHECKOUT / "docs" / "status.md").read_text()
     reasons, numbers = page.partition("## Reasons")[2].split("## Metrics")
