@@ -42,8 +42,8 @@ check: .venv/for-dev
 	.venv/bin/mypy
 	.venv/bin/pyright
 
-docs: .venv/for-docs
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs $(or $(ARGS),build --quiet)
+docs: .venv-docs/for-docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(or $(ARGS),build --quiet)
 
 bench: .venv-bench/for-bench
 	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
@@ -61,6 +61,9 @@ clean:
 
 .venv-bench/for-bench: pyproject.toml
 	$(call install,.venv-bench,$(python),bench)
+
+.venv-docs/for-docs: pyproject.toml
+	$(call install,.venv-docs,$(python),docs)
 
 .venv-%/for-test: pyproject.toml
 	$(call install,.venv-$*,$(or $(call found,$*),$(error There is no python$* on the PATH and none among pyenv's versions)),test)
