@@ -286,7 +286,8 @@ def main(arguments: list[str]) -> None:
                 os.write(ready, b"0")
             os._exit(0)
         lock.end_earlier_workers()
-        store = SqliteStore(path, durability=options["durability"])
+        # Who starts a monitor has opened the database: one that is not there any more was deleted since.
+        store = SqliteStore(path, durability=options["durability"], must_exist=True)
         store.open()
         if StoreSettings.read(store.settings()).autocron_lock:
             raise StoreError(f"{path} is locked. Unlock it: autocron {path} --set-autocron-lock off")
