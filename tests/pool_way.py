@@ -83,6 +83,35 @@ def fail(word):
     raise ValueError(f"no such user: {word}")  # the line of the user
 '''
 
+#: Coroutines that run beside each other.
+MEET = '''
+from contextvars import ContextVar
+
+word_of = ContextVar("word_of")
+
+
+@autocron.delay(concurrency=3)
+async def meet(word):
+    """Run until the file `release-<word>` is there."""
+    word_of.set(word)
+    note("begin", word, os.getpid())
+    while not os.path.exists(f"release-{word}"):
+        await asyncio.sleep(0.01)
+    print("printed by", word_of.get())
+    return word_of.get()
+
+
+@autocron.delay
+async def alone(word):
+    note("begin", word, os.getpid())
+    return word
+
+
+def begun(count):
+    until(lambda: len(noted("begin")) >= count)
+    return noted("begin")
+'''
+
 
 class Way(Protocol):
     def __call__(

@@ -57,7 +57,7 @@ class Dispatcher:
         self._idle: deque[Worker] = deque()
         self._sharing: list[Worker] = []  # those whose jobs run beside others
         self._concurrency: dict[str, int] = {}  # how many at once, of the tasks that share a worker
-        self._blocked = False  # the next job can run beside no other, and no worker is idle
+        self._next: int | None = None  # the concurrency of the next job, if no worker could take that
         self._running: dict[str, tuple[Job, Worker]] = {}
         self._ready: deque[Job] = deque()  # claimed, and not handed over yet
         self._outcomes: list[Job] = []  # to be settled
@@ -153,7 +153,6 @@ class Dispatcher:
             if worker in self._sharing:
                 self._sharing.remove(worker)
             self._idle.append(worker)
-            self._blocked = False
         self._hand_out()
         self._visit()
 
@@ -235,7 +234,7 @@ class Dispatcher:
             return
         self._visiting, self._outcomes = True, []
         if limit:
-            self._more = False
+            self._more, self._next = False, None
         owner, epoch, moment = self._owner, self._epoch, now()
 
         def visit(store: Store) -> Exchange:
@@ -280,7 +279,7 @@ class Dispatcher:
         """
         if not self._more or not self._accepting:
             return 0
-        room = 0 if self._blocked or self._ready else sum(worker.room for worker in self._sharing)
+        room = 0 if self._ready or self._next_must_wait() else sum(worker.room for worker in self._sharing)
         if not self._idle:
             return min(MOST, room)
         ahead = min(MOST, int(AHEAD / max(self._mean, 1e-6))) if self._mean < SHORT else 0
@@ -333,8 +332,7 @@ class Dispatcher:
         """What lies ready, in its order, as far as there are workers for it."""
         while self._ready:
             job = self._ready[0]
-            # One whose worker has crashed runs alone: the next crash is then nobody else's.
-            concurrency = 1 if job.crashes else self._concurrency.get(job.task, 1)
+            concurrency = self._concurrency_of(job)
             worker = self._worker_for(concurrency)
             if worker is None:
                 return
@@ -344,6 +342,13 @@ class Dispatcher:
             if concurrency > 1 and worker not in self._sharing:
                 self._sharing.append(worker)
             worker.run(job, concurrency)
+
+    def _concurrency_of(self, job: Job) -> int:
+        """One whose worker has crashed runs alone: the next crash is then nobody else's."""
+        return 1 if job.crashes else self._concurrency.get(job.task, 1)
+
+    def _next_must_wait(self) -> bool:
+        return self._next is not None and not any(worker.has_room(self._next) for worker in self._sharing)
 
     def _worker_for(self, concurrency: int) -> Worker | None:
         if concurrency > 1:
@@ -367,7 +372,8 @@ class Dispatcher:
         """Hand back what lies ready if no worker became free since the last look: what runs now lasts."""
         self._patience = None
         if self._handed == self._handed_before:
-            self._blocked = bool(self._ready)
+            if self._ready:
+                self._next = self._concurrency_of(self._ready[0])
             self._hand_back()
             self._visit()
         elif self._ready:

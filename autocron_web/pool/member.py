@@ -25,8 +25,9 @@ GRACE = 5.0  # seconds that a task may take to clean up when its job is cancelle
 class Run:
     """A job in a worker: its clock, what it waits for, and what becomes of it if the monitor ends it."""
 
-    def __init__(self, shared: bool) -> None:
-        self.shared = shared  # beside others
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency  # how many may run at once while it does
+        self.shared = concurrency > 1  # it runs on the event loop, beside others
         self.verdict: Outcome | None = None  # set when the monitor ends the job, whatever is still said of it
         self.clock: Timer | None = None  # the timeout, then the grace
         self._waits_since: float | None = None  # its task waits for a job that is due, or runs
@@ -74,7 +75,6 @@ class Worker:
         self.since = loop.time()
         self.proven = False  # it does not end as soon as it has begun
         self.runs: dict[str, Run] = {}  # by the id of the job; several only of tasks with `concurrency`
-        self._most = 1  # of them at once, as the tasks say that run
         self.jobs = 0  # that it was given
         self.reporting = False  # its job has ended, and is still being reported
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
@@ -89,7 +89,7 @@ class Worker:
         """How many more jobs it can run beside those that it runs: none while one of them is being ended."""
         if self.retiring or self.reporting or self.loads or any(run.verdict for run in self.runs.values()):
             return 0
-        return self._most - len(self.runs)
+        return min((run.concurrency for run in self.runs.values()), default=1) - len(self.runs)
 
     def has_room(self, concurrency: int) -> bool:
         """Whether a job can begin beside the others whose task allows so many at once."""
@@ -100,8 +100,7 @@ class Worker:
 
         concurrency: how many may run at once while it does.
         """
-        self._most = min(self._most, concurrency) if self.runs else concurrency
-        run = self.runs[job.id] = Run(shared=concurrency > 1)
+        run = self.runs[job.id] = Run(concurrency)
         self.jobs += 1
         head = {
             "id": job.id,

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 import autocron_web as autocron
 import autocron_web.tasks
-from pool_way import Way, WithTasks, store, way, with_tasks  # noqa: F401
-
-TASKS = '''
-from contextvars import ContextVar
-
-word_of = ContextVar("word_of")
-
-
-@autocron.delay(concurrency=3)
-async def meet(word):
-    """Run until the file `release-<word>` is there."""
-    word_of.set(word)
-    note("begin", word, os.getpid())
-    while not os.path.exists(f"release-{word}"):
-        await asyncio.sleep(0.01)
-    print("printed by", word_of.get())
-    return word_of.get()
-
-
-@autocron.delay
-async def alone(word):
-    note("begin", word, os.getpid())
-    return word
-
-
-def begun(count):
-    until(lambda: len(noted("begin")) >= count)
-    return noted("begin")
-'''
+from pool_way import MEET, Way, WithTasks, store, way, with_tasks  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
 def tasks(with_tasks: WithTasks) -> None:
-    with_tasks(TASKS)
+    with_tasks(MEET)
 
 
 def test_as_many_coroutines_run_beside_each_other_as_their_task_allows(way: Way) -> None:
@@ -69,7 +39,7 @@ def test_as_many_coroutines_run_beside_each_other_as_their_task_allows(way: Way)
 
 def test_each_has_an_output_a_context_and_a_progress_of_its_own(way: Way, with_tasks: WithTasks) -> None:
     with_tasks(
-        TASKS
+        MEET
         + """
 
 @autocron.delay(concurrency=3)
@@ -101,7 +71,7 @@ async def say(word):
 
 def test_one_is_cancelled_and_one_runs_too_long_and_the_others_go_on(way: Way, with_tasks: WithTasks) -> None:
     with_tasks(
-        TASKS
+        MEET
         + """
 
 @autocron.delay(concurrency=3, timeout=0.5)
@@ -133,62 +103,6 @@ async def short(word):
     )
 
 
-def test_one_that_holds_up_the_loop_is_killed_and_the_others_run_again(
-    way: Way, with_tasks: WithTasks
-) -> None:
-    with_tasks(
-        TASKS
-        + """
-
-@autocron.delay(concurrency=3, timeout=0.5)
-async def block():
-    note("block")
-    time.sleep(60)
-"""
-    )
-    way(
-        """
-        first = meet("a")
-        begun(1)
-        text = raised(autocron.JobFailed, block().get, 20)
-        assert "TimeoutError" in text or "timeout of 0.5 s" in text, text
-        begun(2)
-        release("a")
-        equal((first.get(10), first.attempt), ("a", 2))
-        (job,) = autocron.engine.engine.client.jobs(10, "more.meet", None)
-        equal(job.crashes, 0)
-        """,
-        workers=1,
-    )
-
-
-def test_a_crash_is_one_of_all_that_ran_and_then_each_runs_alone(way: Way, with_tasks: WithTasks) -> None:
-    with_tasks(
-        TASKS
-        + """
-
-@autocron.delay(concurrency=3)
-async def crash():
-    note("crash")
-    os._exit(1)
-"""
-    )
-    way(
-        """
-        first, second = meet("a"), meet("b")
-        begun(2)
-        text = raised(autocron.JobFailed, crash().get, 20)
-        assert text.endswith("while it ran the job; 3 times"), text
-        begun(4)
-        equal(len({line.split()[2] for line in noted("begin")[2:]}), 2)  # not in one worker
-        release("a"), release("b")
-        equal((first.get(10), second.get(10), first.attempt, second.attempt), ("a", "b", 2, 2))
-        equal(len(noted("crash")), 3)
-        """,
-        workers=3,
-    )
-
-
 def test_a_job_of_another_kind_gets_its_turn(way: Way) -> None:
     way(
         """
@@ -208,81 +122,9 @@ def test_a_job_of_another_kind_gets_its_turn(way: Way) -> None:
     )
 
 
-def test_a_failed_one_is_reported_and_tried_again_beside_the_others(way: Way, with_tasks: WithTasks) -> None:
-    with_tasks(
-        TASKS
-        + """
-
-@autocron.delay(concurrency=3, retries=1, backoff=0.01)
-async def fail_in(word):
-    note("begin", word, os.getpid())
-    await asyncio.sleep(0)
-    raise SystemExit(word)  # the line of the user
-
-
-@autocron.on_error
-def report(job, error):
-    note("report", job.task, type(error).__name__, error, os.getpid())
-"""
-    )
-    way(
-        """
-        first = meet("a")
-        begun(1)
-        failing = fail_in("b")
-        text = raised(autocron.JobFailed, failing.get, 10)
-        assert "# the line of the user" in text and "execution.py" not in text, text
-        equal(failing.attempt, 2)
-        until(lambda: noted("report"))
-        third = meet("c")
-        begun(4)
-        release("a"), release("c")
-        equal((first.get(10), third.get(10), first.attempt), ("a", "c", 1))
-        (line,) = noted("report")
-        equal(line.split()[:4], ["report", "more.fail_in", "SystemExit", "b"])
-        equal({begun.split()[2] for begun in noted("begin")}, {line.split()[4]})
-        """,
-        workers=1,
-    )
-
-
-def test_the_end_of_the_pool_lets_them_end(way: Way) -> None:
-    way(
-        """
-        first, second = meet("a"), meet("b")
-        begun(2)
-        threading.Timer(0.5, lambda: (release("a"), release("b"))).start()
-        assert autocron.stop(20)
-        """,
-        workers=1,
-    )
-
-
-def test_newer_modules_are_loaded_when_none_runs_and_the_next_one_waits_for_that(
-    way: Way, tmp_path: Path
-) -> None:
-    (tmp_path / "late.py").write_text(
-        "from shop import *\n\n@autocron.delay\ndef late():\n    return 'late'\n"
-    )
-    way(
-        """
-        first = meet("a")
-        begun(1)
-        from late import late
-        result = late()
-        second = meet("b")
-        time.sleep(0.3)  # in which it could begin beside the first
-        equal(len(noted("begin")), 1)
-        release("a"), release("b")
-        equal((first.get(10), result.get(10), second.get(10)), ("a", "late", "b"))
-        """,
-        workers=1,
-    )
-
-
 def test_a_task_that_waits_for_another_awaits_it(way: Way, with_tasks: WithTasks) -> None:
     with_tasks(
-        TASKS
+        MEET
         + """
 
 @autocron.delay(concurrency=3)
@@ -308,38 +150,9 @@ async def stuck():
     )
 
 
-def test_a_child_that_one_forks_and_lets_return_is_nobody(way: Way, with_tasks: WithTasks) -> None:
-    with_tasks(
-        TASKS
-        + """
-
-@autocron.delay(concurrency=3)
-async def fork(word):
-    child = os.fork()
-    if child:
-        await asyncio.to_thread(os.waitpid, child, 0)
-    else:
-        await asyncio.sleep(0)
-        note("child went on")
-    return word
-"""
-    )
-    way(
-        """
-        first = meet("a")
-        begun(1)
-        equal(fork("b").get(10), "b")
-        release("a")
-        equal(first.get(10), "a")
-        equal([line for line in noted() if "begin" not in line], [])
-        """,
-        workers=1,
-    )
-
-
 def test_what_they_change_is_put_back_when_none_runs_any_more(way: Way, with_tasks: WithTasks) -> None:
     with_tasks(
-        TASKS
+        MEET
         + """
 
 @autocron.delay(concurrency=3)
@@ -389,20 +202,30 @@ def test_only_coroutines_run_beside_each_other() -> None:
         task.options(concurrency=3)  # type: ignore[call-arg]
 
 
-def test_many_go_through_a_few_workers_each_once(way: Way, with_tasks: WithTasks) -> None:
-    with_tasks("""
-        @autocron.delay(concurrency=50)
-        async def nap(number):
-            note("nap", number)
-            await asyncio.sleep(0.05)
-            return number
-        """)
-    way("""
-        results = nap.enqueue_many([(number,) for number in range(300)])
-        others = tell.enqueue_many([(number,) for number in range(20)])
-        equal([result.get(25) for result in results], list(range(300)))
-        equal({result.attempt for result in results}, {1})
-        equal(sorted(int(line.split()[1]) for line in noted("nap")), list(range(300)))
-        for other in others:
-            other.get(10)
-        """)
+def test_of_several_tasks_the_least_number_counts(way: Way, with_tasks: WithTasks) -> None:
+    with_tasks(
+        MEET
+        + """
+
+@autocron.delay(concurrency=2)
+async def pair(word):
+    return await meet.call(word)
+"""
+    )
+    way(
+        """
+        first, second, third = meet("a"), pair("b"), meet("c")
+        begun(2)
+        time.sleep(0.3)  # in which a third one could begin
+        equal(len(noted("begin")), 2)
+        release("b")
+        equal(second.get(10), "b")
+        begun(3)  # now that one is gone which allows only two
+        fourth = meet("d")
+        begun(4)  # and nothing remembers that one
+        for word in "acd":
+            release(word)
+        equal([result.get(10) for result in (first, third, fourth)], list("acd"))
+        """,
+        workers=1,
+    )
