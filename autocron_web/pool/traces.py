@@ -150,7 +150,11 @@ class Traces:
         if threading.active_count() <= len(self._threads):
             return
         threads = set(threading.enumerate())
-        left = [thread.name for thread in threads - self._threads if not thread.daemon]
+        left = [
+            thread.name
+            for thread in threads - self._threads
+            if not thread.daemon and not thread.name.startswith(_OF_THE_LOOP)
+        ]
         self._threads = threads
         if left and task not in self._told:
             self._told.add(task)
@@ -173,6 +177,9 @@ class Traces:
             elif not ended and group != self._group and pid not in self._told:
                 self._told.add(pid)
                 _warn(f"{task} has left the process {pid} ({name}) running: it is left alone")
+
+
+_OF_THE_LOOP = "asyncio_"  # the threads of `asyncio.to_thread`, which wait for more to do
 
 
 def _folder() -> str | None:

@@ -253,3 +253,17 @@ def test_50_threads_that_are_left_are_reported_and_hold_no_worker(way: Way, with
         workers=1,
     )
     assert script.stderr.count("has left 1 threads running") == 1
+
+
+def test_50_threads_of_the_event_loop_are_not_left_by_a_task(way: Way, with_tasks: WithTasks) -> None:
+    with_tasks("""
+        @autocron.delay
+        async def alone():
+            return await asyncio.to_thread(os.getpid)
+
+        @autocron.delay(concurrency=2)
+        async def beside():
+            return await asyncio.to_thread(os.getpid)
+        """)
+    script = way("assert alone().get(10) == beside().get(10)", workers=1)
+    assert "threads running" not in script.stderr
