@@ -19,7 +19,9 @@ from ..jobs import (
     succeeded,
 )
 from ..store import Store
+from .free import FreeWorkers
 from .loop import Loop, Timer
+from .progress import Progress
 from .storethread import StoreThread
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ MOST = 200  # jobs that may lie ready
 COLLECT = 0.005  # seconds that outcomes of short jobs may be collected for one commit
 PATIENCE = 0.05  # seconds after which jobs that no worker could take are handed back
 LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it was set
-PROGRESS_PAUSE = 0.1  # seconds between writes of the progress of running jobs
 
 
 class Exchange(NamedTuple):
@@ -54,15 +55,13 @@ class Dispatcher:
         self._store = store
         self._owner = owner
         self._epoch = epoch
-        self._idle: deque[Worker] = deque()
-        self._sharing: list[Worker] = []  # those whose jobs run beside others
-        self._concurrency: dict[str, int] = {}  # how many at once, of the tasks that share a worker
+        self._free = FreeWorkers()
         self._next: int | None = None  # the concurrency of the next job, if no worker could take that
         self._running: dict[str, tuple[Job, Worker]] = {}
         self._ready: deque[Job] = deque()  # claimed, and not handed over yet
         self._outcomes: list[Job] = []  # to be settled
         self._cancelled: dict[str, str] = {}  # reasons, of jobs that may be on their way from the store
-        self._progress: dict[str, Job] = {}  # to be annotated
+        self._progress = Progress(loop, store, epoch, lambda jobs: self.on_news(jobs))
         self._visiting = False  # a request to the store is under way
         self._more = True  # there may be due jobs
         self._accepting = True
@@ -95,7 +94,7 @@ class Dispatcher:
         concurrency: how many run at once in a worker, of the tasks of which it is more than one.
         """
         before, self._known = self._known, frozenset(tasks)
-        self._concurrency = concurrency
+        self._free.concurrency = concurrency
         self._revive(self._known - before)
 
     def knows(self, task: str) -> bool:
@@ -150,18 +149,13 @@ class Dispatcher:
     def worker_free(self, worker: Worker) -> None:
         """The worker can take a job, or one more."""
         if not worker.runs:
-            if worker in self._sharing:
-                self._sharing.remove(worker)
-            self._idle.append(worker)
+            self._free.add(worker)
         self._hand_out()
         self._visit()
 
     def worker_out(self, worker: Worker) -> None:
         """The worker takes no more jobs."""
-        if worker in self._idle:
-            self._idle.remove(worker)
-        if worker in self._sharing:
-            self._sharing.remove(worker)
+        self._free.discard(worker)
 
     def _settle_without_worker(self, job: Job) -> None:
         self._settle(job)
@@ -208,15 +202,12 @@ class Dispatcher:
             self.worker_free(worker)
 
     def progress(self, job_id: str, note: list[Any]) -> None:
-        """The job has got on. Written at most every `PROGRESS_PAUSE` seconds."""
-        if job_id not in self._running:
-            return
-        job, worker = self._running[job_id]
-        job = job._replace(meta={**job.meta, "progress": note})
-        self._running[job_id] = (job, worker)
-        if not self._progress:
-            self._loop.after(PROGRESS_PAUSE, self._save_progress)
-        self._progress[job_id] = job
+        """The job has got on."""
+        if job_id in self._running:
+            job, worker = self._running[job_id]
+            job = job._replace(meta={**job.meta, "progress": note})
+            self._running[job_id] = (job, worker)
+            self._progress.note(job)
 
     # -- the way of a job ----------------------------------------------------------------------------
 
@@ -279,11 +270,11 @@ class Dispatcher:
         """
         if not self._more or not self._accepting:
             return 0
-        room = 0 if self._ready or self._next_must_wait() else sum(worker.room for worker in self._sharing)
-        if not self._idle:
+        room = 0 if self._ready or self._next_must_wait() else self._free.room
+        if not self._free.idle:
             return min(MOST, room)
         ahead = min(MOST, int(AHEAD / max(self._mean, 1e-6))) if self._mean < SHORT else 0
-        return len(self._idle) + room + ahead
+        return self._free.idle + room + ahead
 
     def _receive(self, exchange: Exchange) -> None:
         self._more = self._more or (exchange.full and bool(exchange.claimed))
@@ -332,33 +323,20 @@ class Dispatcher:
         """What lies ready, in its order, as far as there are workers for it."""
         while self._ready:
             job = self._ready[0]
-            concurrency = self._concurrency_of(job)
-            worker = self._worker_for(concurrency)
-            if worker is None:
+            found = self._free.take(job)
+            if found is None:
                 return
             self._ready.popleft()
+            worker, concurrency = found
             self._running[job.id] = (job, worker)
             self._handed += 1
-            if concurrency > 1 and worker not in self._sharing:
-                self._sharing.append(worker)
             worker.run(job, concurrency)
 
-    def _concurrency_of(self, job: Job) -> int:
-        """One whose worker has crashed runs alone: the next crash is then nobody else's."""
-        return 1 if job.crashes else self._concurrency.get(job.task, 1)
-
     def _next_must_wait(self) -> bool:
-        return self._next is not None and not any(worker.has_room(self._next) for worker in self._sharing)
-
-    def _worker_for(self, concurrency: int) -> Worker | None:
-        if concurrency > 1:
-            for worker in self._sharing:
-                if worker.has_room(concurrency):
-                    return worker
-        return self._idle.popleft() if self._idle else None
+        return self._next is not None and not self._free.has_room(self._next)
 
     def _take(self, worker: Worker, job_id: str) -> tuple[Job, Run]:
-        self._progress.pop(job_id, None)
+        self._progress.forget(job_id)
         return self._running.pop(job_id)[0], worker.runs.pop(job_id)
 
     def _settle(self, job: Job) -> None:
@@ -366,14 +344,14 @@ class Dispatcher:
         if job.state == "waiting" and job.reason is None:
             self._more = True  # or it is due later: then the claim finds nothing and answers with the moment
 
-    # -- ready jobs, alarm, progress -----------------------------------------------------------------
+    # -- ready jobs, alarm ----------------------------------------------------------------------------
 
     def _lose_patience(self) -> None:
         """Hand back what lies ready if no worker became free since the last look: what runs now lasts."""
         self._patience = None
         if self._handed == self._handed_before:
             if self._ready:
-                self._next = self._concurrency_of(self._ready[0])
+                self._next = self._free.concurrency_of(self._ready[0])
             self._hand_back()
             self._visit()
         elif self._ready:
@@ -391,15 +369,6 @@ class Dispatcher:
                 return  # it rings earlier, and then asks again
             self._alarm.cancel()
         self._alarm = self._loop.after(pause, self.wake)
-
-    def _save_progress(self) -> None:
-        jobs, self._progress, epoch = list(self._progress.values()), {}, self._epoch
-
-        def save(store: Store) -> None:
-            for job in jobs:
-                store.annotate(job.id, epoch, job.meta)
-
-        self._store.ask(save, lambda _: self.on_news(jobs), durable=False)
 
 
 def _judged(job: Job, head: dict[str, Any]) -> Job:
