@@ -16,6 +16,8 @@ from autocron_web.cronfields import HOURS, MINUTES, from_text
 from autocron_web.errors import ConfigError
 from autocron_web.slots import schedule_of
 
+pytestmark = pytest.mark.once
+
 
 @contract.holds(
     "With a `*` in minutes or hours it runs whenever the clock shows an allowed time: not in a skipped hour, "
