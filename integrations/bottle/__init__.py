@@ -10,6 +10,7 @@ app.install(AutocronPlugin(database="shop.db"))
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import execution
@@ -69,12 +70,13 @@ class AutocronPlugin:
                 f" give another url_prefix than {self._words.url_prefix!r}"
             )
 
-        def view() -> HTTPResponse:
+        def view(path: str) -> HTTPResponse:
             allowed = self._auth is not None and self._auth()
             # Not get_header(), which raises UnicodeDecodeError for a header that is not UTF-8.
-            path, authorization = request.environ["PATH_INFO"], request.environ.get("HTTP_AUTHORIZATION")
+            authorization = request.environ.get("HTTP_AUTHORIZATION")
             status, headers, body = front.answer(request.method, path, authorization, allowed)
             return HTTPResponse(body, status, headers)
 
         for path in front.paths:
-            app.route(path, "ANY", view, skip=True)
+            # The path is given, as that of the request is another one where the app is mounted.
+            app.route(path, "ANY", partial(view, path), skip=True)

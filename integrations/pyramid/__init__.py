@@ -60,32 +60,35 @@ def read(given: Mapping[str, Any]) -> Settings:
 def _set_up(config: Configurator) -> None:
     words = read(config.get_settings())
     front = Front(words)
+    paths = {_route(page): path for path, page in front.paths.items()}
 
     def show(request: Request) -> Response:
-        shown = request.headers.get("Authorization")
-        status, headers, body = front.answer(request.method, request.path_info, shown, _right(request))
+        # The path of the page, not of the request: that may be below the prefix of an include.
+        path, shown = paths[request.matched_route.name], request.headers.get("Authorization")
+        status, headers, body = front.answer(request.method, path, shown, _right(request))
         return Response(body, status, headers)
 
     def start(event: ApplicationCreated) -> None:
-        _check_routes(config, front, words.url_prefix)
+        _check_routes(config, paths, words.url_prefix)
         if words.autostart:
             name = _name(config)
             database = words.database or default_database(name, _spell("database"))
             engine.start_where_served(database, **words.pool, app_id=name, loader=app_origin())
 
-    for path, page in front.paths.items():
-        config.add_route(_route(page), path)
-        config.add_view(show, route_name=_route(page))
+    for route, path in paths.items():
+        config.add_route(route, path)
+        config.add_view(show, route_name=route)
     config.add_subscriber(start, ApplicationCreated)
     execution.surroundings.append(partial(prepare, registry=config.registry))
 
 
-def _check_routes(config: Configurator, front: Front, prefix: str) -> None:
+def _check_routes(config: Configurator, paths: Mapping[str, str], prefix: str) -> None:
     """Raise `ConfigError` if a request for the status comes to another route. The app's are all there now."""
     mapper = config.get_routes_mapper()
-    for path, page in front.paths.items():
+    for name in paths:
+        path = "/" + mapper.get_route(name).pattern.lstrip("/")  # with the prefix of an include
         route = mapper(Request.blank(path))["route"]
-        if route is None or route.name != _route(page):
+        if route is None or route.name != name:
             raise ConfigError(
                 f"the app has a route for {path} already, {getattr(route, 'pattern', path)!r}:"
                 f" give another {_spell('url_prefix')} than {prefix!r},"

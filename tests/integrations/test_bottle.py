@@ -116,6 +116,15 @@ def test_who_may_see_more_of_the_status_is_the_apps_choice() -> None:
 
 
 @pytest.mark.usefixtures("engine")
+def test_an_app_that_is_mounted_answers_below_its_prefix() -> None:
+    app, root = bottle.Bottle(), bottle.Bottle()
+    app.install(AutocronPlugin(database="shop.db", status=True))
+    root.mount("/shop/", app)
+    assert ask(root, "/shop/autocron/ready") == (200, b'{"status": "pass"}\n')
+    assert ask(root, "/autocron/ready")[0] == 404
+
+
+@pytest.mark.usefixtures("engine")
 def test_a_route_that_the_app_has_already_is_not_taken() -> None:
     app = bottle.Bottle()
     app.get("/autocron/status", callback=lambda: "mine")

@@ -170,6 +170,15 @@ def test_a_route_that_the_app_has_already_is_not_taken() -> None:
     assert app.get("/jobs/ready").json == {"status": "pass"}
 
 
+@pytest.mark.usefixtures("engine")
+def test_the_prefix_of_an_include_goes_before_that_of_the_status() -> None:
+    config = Configurator(settings={"autocron.database": "shop.db", "autocron.status": "true"})
+    config.include("autocron_web.pyramid", route_prefix="ops/")
+    app = TestApp(config.make_wsgi_app())
+    assert app.get("/ops/autocron/ready").json == {"status": "pass"}
+    app.get("/autocron/ready", status=404)
+
+
 # -- the status --------------------------------------------------------------------------------------------
 
 
