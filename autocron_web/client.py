@@ -6,7 +6,7 @@ In a worker it is the pipe to the monitor: see `autocron_web.pool.worker`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import ResultGone, StoreError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .link import Link
     from .store import Store
 
+AGAIN = 5.0  # seconds between tries to open a store that could not be used at the start
 POLL_LEAST, POLL_MOST = 0.01, 0.25  # seconds between looks at the store where no link can tell
 
 
@@ -199,10 +200,21 @@ class InlineClient:
 
 
 class BrokenClient:
-    """After a `start()` whose store could not be used: the site goes on, and each call says why it cannot."""
+    """After a `start()` whose store could not be used: the site goes on, and each call says why it cannot.
 
-    def __init__(self, error: StoreError) -> None:
+    start: what to do once more, every few seconds, if somebody calls: a disk may have room again.
+    """
+
+    def __init__(self, error: StoreError, start: Callable[[], object]) -> None:
         self.error = error
+        self._start = start
+        self._again = time.monotonic() + AGAIN
+
+    def try_again(self) -> None:
+        """Start once more if that is due. If it succeeds, the engine has another client."""
+        if time.monotonic() >= self._again:
+            self._again = time.monotonic() + AGAIN  # other threads need not try, too
+            self._start()
 
     def __getattr__(self, name: str) -> Any:
         raise type(self.error)(str(self.error))

@@ -83,7 +83,7 @@ class Engine:
         app_id: whose store it is; the import name of the calling module.
         loader: how a worker loads the app, where an adapter knows; else the modules that have tasks.
         strict: raise `StoreError` where the store cannot be used. Otherwise that is logged, the site goes
-            on, and calls raise it.
+            on, and calls raise it; every five seconds a call tries to start once more.
         durability: "full", or "normal": faster, and the last calls may be lost when power fails.
         max_jobs: the number of jobs after which a worker is replaced; none.
         max_memory: MiB; a worker that has more in use after a job is replaced; none.
@@ -139,8 +139,11 @@ class Engine:
         except StoreError as error:
             if strict:
                 raise
-            warn(f"background tasks are off: {error}")
-            self._client = cast(Client, BrokenClient(error))
+            known = isinstance(self._client, BrokenClient) and str(self._client.error) == str(error)
+            if not known:
+                warn(f"background tasks are off: {error}")
+            again = functools.partial(self._begin, database, app_id, durability, strict=False)
+            self._client = cast(Client, BrokenClient(error, again))
             return False
 
     def _start(self, path: str, app_id: str, durability: str) -> bool:
@@ -246,6 +249,8 @@ class Engine:
         """What calls talk to. Raises `NotStarted`."""
         if self._postponed is not None:
             self._postponed.begin()
+        if isinstance(self._client, BrokenClient):
+            self._client.try_again()
         if self._client is None and mode() == "inline":
             self._client = InlineClient()  # there is nothing to start
         if self._client is None:

@@ -194,7 +194,7 @@ def test_cancel_asks_the_client() -> None:
 @pytest.mark.parametrize("kind", [StoreError, StoreBusy])
 def test_a_broken_client_says_its_error_for_each_call(kind: type[StoreError]) -> None:
     first = kind("the disk is full")
-    client = BrokenClient(first)
+    client = BrokenClient(first, lambda: None)
     for call in (lambda: client.enqueue([]), lambda: client.get("x"), lambda: client.jobs(1, None, None)):
         with pytest.raises(kind, match="the disk is full") as error:
             call()

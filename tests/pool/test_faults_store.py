@@ -154,6 +154,19 @@ def test_73_a_path_that_is_too_long_for_a_socket(
     wait_for_pool()
 
 
+def test_tasks_come_back_when_the_file_can_be_used(app: App, home: Path) -> None:
+    app.add(TRY_ON)
+    (home / "faults.db").mkdir()
+    script = app.start("try_on:visits")
+    app.wait_for("tried StoreError", count=3)
+    (home / "faults.db").rmdir()
+    app.wait_for("tried stored", timeout=30)
+    app.wait_for("tell visits")
+    wait_for_pool()
+    assert script.stderr.count("background tasks are off") == 1
+    app.release("visits")
+
+
 # -- under a pool ---------------------------------------------------------------------------------
 
 
