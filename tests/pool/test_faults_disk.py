@@ -18,7 +18,7 @@ from autocron_web.web import status
 from conftest import RunScript, need
 from pool_app import App, cpu_seconds, wait_for_pool
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.timeout(180)]  # seconds, of which a busy machine may need many
 
 TRY_ON = '''
 def try_on(word):

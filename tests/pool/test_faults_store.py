@@ -21,7 +21,7 @@ from autocron_web.store.sqlite import SqliteStore
 from conftest import need, pool_processes, wait_until
 from pool_app import App, app, look, wait_for_pool  # noqa: F401
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.timeout(180)]  # seconds, of which a busy machine may need many
 
 
 # -- at the start ---------------------------------------------------------------------------------

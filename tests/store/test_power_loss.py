@@ -17,7 +17,7 @@ from autocron_web.store.sqlite import SqliteStore
 from conftest import RunScript, need
 from powerloss import Disk, Step, Survivors, recorded, steps_of
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.timeout(180)]  # seconds, of which a busy machine may need many
 
 IMAGES = 480
 CALLS = 40
@@ -45,7 +45,7 @@ if __name__ == "__main__":
         results.append(keep(number, "x" * 32_000))  # so much that the WAL is copied back meanwhile
         note("stored", results[-1])
     for result in results:
-        result.get(timeout=30)
+        result.get(timeout=60)
         note("done", result)
     autocron.stop(20)
 """
@@ -128,7 +128,7 @@ def record(run_script: RunScript, home: Path, folder: Path, durability: str) -> 
     app.write_text(APPLICATION)
     run = "import os, sys\nos.execvp(sys.argv[1], sys.argv[1:])\n"
     command = [*recorded(database, ledger, trace), sys.executable, app, ledger, durability]
-    run_script(run, *command, wait=False).succeed(timeout=50)
+    run_script(run, *command, wait=False).succeed(timeout=120)
     return Recording(steps_of(trace), database, ledger)
 
 
