@@ -15,7 +15,7 @@ from autocron_web.store.sqlite import SqliteStore
 #: Calls at a steady rate. An accepted call is noted, and on disk, before the next one is made; a run is
 #: noted when it begins and ends, and holds a lock of its job's that a second run at the same time finds.
 APPLICATION = '''
-import asyncio, contextlib, fcntl, os, random, signal, sys, time
+import contextlib, fcntl, os, random, signal, sys, time
 
 import autocron_web as autocron
 from autocron_web.engine import engine
@@ -69,6 +69,8 @@ def limited(seconds):
 
 @autocron.delay(timeout=5, retries=20, backoff=0.1, concurrency=5)
 async def beside(seconds):
+    import asyncio  # here, as each app process would take a while for it
+
     with noted():
         await asyncio.sleep(seconds)
 

@@ -54,8 +54,9 @@ class StoreFaults:
 
     def _write(self) -> Callable[[], None]:
         """A writer who lets nobody else write."""
-        writer = sqlite3.connect(self._database, isolation_level=None)
-        with suppress(sqlite3.OperationalError):  # the disk may be full
+        # No timeout: it would wait for the writer before it, which nobody could close meanwhile.
+        writer = sqlite3.connect(self._database, isolation_level=None, timeout=0)
+        with suppress(sqlite3.OperationalError):  # somebody writes just now, or the disk may be full
             writer.execute("BEGIN IMMEDIATE")
         return writer.close
 
