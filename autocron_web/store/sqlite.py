@@ -14,7 +14,8 @@ from ..jobs import ERROR_TTL, Job, begun_anew, latest_slot
 from . import CronRow, Recovery
 from . import sqlite_sql as sql
 from .rows import job_of, meta_text, row_of, settled_row
-from .sqlite_file import Own, SqliteFile
+from .sqlite_file import SqliteFile
+from .sqlite_own import Own
 
 
 class SqliteStore:

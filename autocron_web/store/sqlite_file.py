@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from ..errors import StoreError, StoreGone
 from . import sqlite_sql as sql
 from .descriptors import (
-    Descriptors,
     are_intact,
     lead_to_deleted_files,
     of_database,
@@ -32,56 +30,10 @@ from .sqlite_open import (
     require_tables,
     roll_back,
 )
+from .sqlite_own import INHERITED, OPENING, Own
 
 LARGE_WAL = 8 << 20  # bytes: twice what it has when SQLite begins it anew, a thousand pages
 
-
-class Own:
-    """What must not cross a fork; it is used only in the process that made it."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.write_lock = threading.RLock()
-        self.writer: sqlite3.Connection | None = None
-        self.synchronous = ""  # the writer's setting
-        self.holder = 0  # the thread whose transaction is open
-        self.version: int | None = None  # the last answer of DATA_VERSION
-        self.commit = threading.Condition()
-        self.committing = False  # whether a thread writes what is pending
-        self.pending: deque[Any] = deque()  # enqueues that wait for a commit
-        self.read_lock = threading.Lock()
-        self.reader: sqlite3.Connection | None = None
-        self.descriptors: Descriptors = {}  # those of the connections
-        self.noting = threading.Lock()  # guards them
-
-    def is_mine(self) -> bool:
-        """Whether the calling thread has the open transaction."""
-        return self.holder == threading.get_ident()
-
-    def joined(self) -> sqlite3.Connection:
-        """The connection of the open transaction, if that is still open and this process's."""
-        if self.pid != os.getpid():
-            raise StoreError("A transaction cannot be used in a process that was forked inside it.")
-        if self.writer is None or not self.writer.in_transaction:
-            raise StoreError("Nothing of this batch is stored, since an earlier call in it failed.")
-        return self.writer
-
-    def close_writer(self) -> None:
-        writer, self.writer, self.version, self.synchronous = self.writer, None, None, ""
-        if writer is not None:
-            writer.close()
-
-    def close_reader(self) -> None:
-        reader, self.reader = self.reader, None
-        if reader is not None:
-            reader.close()
-
-
-#: What this process inherited by a fork. Kept, because closing it would disturb those whose it is.
-_INHERITED: list[Own] = []
-
-#: Held while a connection is opened; by pid, as an inherited lock may be held for ever.
-_OPENING: dict[int, threading.Lock] = {}
 
 #: The files of this process, for the hooks at the end of this module.
 _FILES: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
@@ -111,7 +63,7 @@ class SqliteFile:
         pid = os.getpid()
         own = self._owned.get(pid)
         if own is None:
-            _INHERITED.extend(self._owned.values())
+            INHERITED.extend(self._owned.values())
             own = self._owned.setdefault(pid, Own())
         return own
 
@@ -288,7 +240,7 @@ class SqliteFile:
         Not those of other connections to the file, such as the application's own: it may close them. One
         connection at a time is opened in a process, so that none takes another one's for its own.
         """
-        with _OPENING.setdefault(own.pid, threading.Lock()):
+        with OPENING.setdefault(own.pid, threading.Lock()):
             before = of_database(self.path)
             try:
                 yield

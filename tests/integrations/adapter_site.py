@@ -206,7 +206,7 @@ class Site:
         """Run another command in the folder."""
         return subprocess.run(
             command, cwd=self._folder, env={**app_environment(), "SHOP_SETTINGS": json.dumps(settings)},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90,
         )  # fmt: skip
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from places import Child, job
 from sqlite_place import is_sound, locked_elsewhere, other_has, own, path, store  # noqa: F401
 
 from autocron_web.errors import StoreError, StoreGone
-from autocron_web.store import sqlite_file
+from autocron_web.store import sqlite_own
 from autocron_web.store.sqlite import SqliteStore
 from conftest import wait_until
 
@@ -46,7 +46,7 @@ def test_a_child_never_touches_what_it_inherited(store: SqliteStore) -> None:
         store.enqueue([job()])
         store.counts()
         store.close()
-        return used, inherited in sqlite_file._INHERITED
+        return used, inherited in sqlite_own.INHERITED
 
     assert Child(use, hooks=False).result() == ([], True)
     for connection in (inherited.writer, inherited.reader):
