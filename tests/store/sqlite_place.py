@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from places import Child
 
-from autocron_web.store import sqlite_file
+from autocron_web.store import sqlite_own
 from autocron_web.store.sqlite import SqliteStore
 
 OWNER = "machine"
@@ -59,7 +59,7 @@ def locked_elsewhere(path: Path) -> Iterator[Callable[[], object]]:
         os.close(each)
 
 
-def own(store: SqliteStore) -> sqlite_file.Own:
+def own(store: SqliteStore) -> sqlite_own.Own:
     return store._file.own()
 
 
