@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autocron_web.options import Options
 from conftest import CHECKOUT, RunScript
 
 PAGE = CHECKOUT / "docs" / "calls.md"
@@ -31,3 +32,9 @@ def test_the_session_is_what_the_page_shows(run_script: RunScript, tmp_path: Pat
     ((file, source),) = re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / file).write_text(source)
     run_script(SESSION, PAGE)
+
+
+def test_the_table_has_every_option() -> None:
+    first_cells = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    named = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+    assert named == {"weeks", "days", "hours", "minutes", "seconds", "name"} | set(Options._fields[1:])
