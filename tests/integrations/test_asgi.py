@@ -387,6 +387,7 @@ def test_each_framework_has_its_pool(serve: Callable[..., Server], framework: st
     assert server.get("a")["result"] == [True, "a"]
 
 
+@pytest.mark.once
 def test_uvicorn_without_lifespan(serve: Callable[..., Server]) -> None:
     server = serve(SAMPLES["fastapi"], "--lifespan", "off")
     assert pool_processes() == {}

@@ -204,6 +204,7 @@ except autocron.StoreError as error:
 # -- what is wrong with the settings -----------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("settings", "sentences"),
     [
@@ -269,6 +270,7 @@ def test_runserver_says_in_a_check_why_it_cannot_start(project: Project) -> None
     assert "Traceback" not in said
 
 
+@pytest.mark.once
 def test_a_project_with_a_name_like_many_is_asked_for_its_database(project: Project) -> None:
     (project.folder / "shop").rename(project.folder / "config")
     for name in ("config/settings.py", "manage.py"):
@@ -323,6 +325,7 @@ def test_in_tests_of_a_project_calls_run_at_once_and_nothing_starts(project: Pro
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.once
 def test_also_under_pytest_django(project: Project, home: Path) -> None:
     project.write("orders/tests.py", TESTS)
     project.write("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = shop.settings\n")
@@ -434,6 +437,7 @@ def test_a_project_in_a_single_file(project: Project, command: str) -> None:
 # -- commands ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_manage_py_has_the_commands_of_the_command_line(project: Project) -> None:
     assert "There is no database" in project.manage("autocron", "status", fails=True)
     server = project.serve(*RUNSERVER, "--noreload")
@@ -476,6 +480,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.once
 def test_the_status_tells_more_to_the_staff(project: Project) -> None:
     includes = "urlpatterns.append(path('jobs/', include('autocron_web.django.urls')))\n"
     project.append("shop/urls.py", includes)

@@ -19,6 +19,8 @@ from autocron_web.flask import AutocronFlask
 from conftest import need, pool_processes, wait_until
 from pool_app import wait_for_pool
 
+pytestmark = pytest.mark.once
+
 # -- set-up, in this process: pytest serves nothing, so no pool is started ---------------------------------
 
 

@@ -124,6 +124,7 @@ def test_python_and_gunicorn_give_tasks_of_the_same_file_the_same_names(program:
 # -- how it is written -----------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("guarded", [True, False])
 def test_tasks_in_a_factory_run_in_the_context_of_its_app(program: Program, guarded: bool) -> None:
     if not is_installed("flask"):

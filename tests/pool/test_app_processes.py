@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from autocron_web.jobs import Job, new_id, now
 from autocron_web.store.sqlite import SqliteStore
 from conftest import RunScript, pool_processes, wait_until
@@ -83,6 +85,7 @@ def test_jobs_that_were_left_waiting_run_after_the_next_start(way: Way, store: S
         """)
 
 
+@pytest.mark.once
 def test_the_end_of_a_script_is_no_end_of_its_jobs(
     run_script: RunScript, way: Way, store: SqliteStore
 ) -> None:
@@ -95,6 +98,7 @@ def test_the_end_of_a_script_is_no_end_of_its_jobs(
     way("until(lambda: len(autocron.get_results(state='done')) == 3)")
 
 
+@pytest.mark.once
 def test_the_job_of_an_unknown_task_waits_for_the_code_that_knows_it(
     way: Way, with_tasks: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -125,6 +129,7 @@ def test_the_job_of_an_unknown_task_waits_for_the_code_that_knows_it(
         """)
 
 
+@pytest.mark.once
 def test_five_thousand_jobs_run_exactly_once(way: Way) -> None:
     way("""
         from collections import Counter
@@ -225,6 +230,7 @@ def test_after_a_fork_the_parent_still_notices_the_end_of_its_monitor(way: Way, 
     script.succeed()
 
 
+@pytest.mark.once
 def test_eight_processes_that_start_at_the_same_moment_share_one_pool(way: Way, tmp_path: Path) -> None:
     body = """
         print("started", started, flush=True)
@@ -249,6 +255,7 @@ def test_eight_processes_that_start_at_the_same_moment_share_one_pool(way: Way, 
     assert {script.stderr for script in scripts} == {""}
 
 
+@pytest.mark.once
 def test_a_job_whose_wake_was_lost_runs_all_the_same(way: Way, store: SqliteStore, tmp_path: Path) -> None:
     """Written by a process without a link, or while the monitor was stopped."""
     script = way(

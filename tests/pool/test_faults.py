@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from conftest import pool_processes, wait_until
 from pool_app import App, alive, app, pids, seconds_until, wait_for_pool  # noqa: F401
 
@@ -60,6 +62,7 @@ def test_6_what_a_task_has_started_ends_with_its_worker(app: App) -> None:
     wait_until(lambda: not alive(int(child)), 10, "the end of a task's own child")
 
 
+@pytest.mark.once
 def test_8_the_only_app_process_is_killed(app: App) -> None:
     script = app.run("hold:a", "tell:b")
     app.wait_for("begin a")
@@ -71,6 +74,7 @@ def test_8_the_only_app_process_is_killed(app: App) -> None:
     assert [job.state for job in app.jobs()] == ["done", "done"]
 
 
+@pytest.mark.once
 def test_8_a_job_that_outlasts_the_drain_waits_again_and_runs_after_the_next_start(app: App) -> None:
     script = app.run("hold:a")
     app.wait_for("begin a")

@@ -171,6 +171,7 @@ def test_27_an_app_without_standard_descriptors(app: App) -> None:
     assert wait_for_pool() == before
 
 
+@pytest.mark.once
 def test_28_a_fork_without_hooks_does_not_hide_the_death_of_its_parent(app: App) -> None:
     script = app.run("tell:a", "c_fork:5", "c_fork:0")
     talker, silent = sorted(int(line[1]) for line in app.wait_for("child", count=2))
@@ -187,6 +188,7 @@ def test_28_a_fork_without_hooks_does_not_hide_the_death_of_its_parent(app: App)
     assert app.store.counts() == {"done": 6}
 
 
+@pytest.mark.once
 def test_29_an_app_that_executes_itself_anew_keeps_its_pool(app: App) -> None:
     script = app.run("tell:a")
     app.wait_for("tell a")
@@ -204,6 +206,7 @@ def test_29_an_app_that_executes_itself_anew_keeps_its_pool(app: App) -> None:
     assert other.stderr == ""
 
 
+@pytest.mark.once
 def test_30_a_program_that_the_app_has_started_does_not_count(app: App) -> None:
     script = app.run("tell:a", "start_programs:")
     app.wait_for("tell a")

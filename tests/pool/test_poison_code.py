@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from conftest import RunScript, wait_until
 from pool_way import Way, WithTasks, way, with_tasks  # noqa: F401
+
+pytestmark = pytest.mark.once
 
 TASK = """
     @autocron.delay

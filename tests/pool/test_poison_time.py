@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conftest import wait_until
 from pool_app import pids
 from pool_way import Way, WithTasks, way, with_tasks  # noqa: F401
@@ -91,6 +93,7 @@ def test_a_coroutine_that_is_stopped_is_cancelled(way: Way, with_tasks: WithTask
         """)
 
 
+@pytest.mark.once
 def test_44_and_45_what_heeds_no_signal_is_killed_after_the_grace(way: Way, with_tasks: WithTasks) -> None:
     with_tasks("""
         @autocron.delay(timeout=0.5)
@@ -140,6 +143,7 @@ def test_44_and_45_what_heeds_no_signal_is_killed_after_the_grace(way: Way, with
     )
 
 
+@pytest.mark.once
 def test_a_worker_that_is_being_ended_is_replaced_at_once(way: Way, with_tasks: WithTasks) -> None:
     with_tasks("""
         @autocron.delay(timeout=0.2)

@@ -48,6 +48,7 @@ def test_after_a_number_of_jobs_another_worker_takes_over_and_none_waits_for_it(
         """)
 
 
+@pytest.mark.once
 def test_a_worker_that_takes_too_much_memory_is_replaced(way: Way, with_tasks: WithTasks) -> None:
     with_tasks(
         LIMITED

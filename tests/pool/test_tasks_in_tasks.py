@@ -46,6 +46,7 @@ def test_54_waiting_for_a_job_that_no_worker_is_free_to_run_is_an_error(
     )
 
 
+@pytest.mark.once
 def test_54_one_of_those_that_wait_for_one_another_makes_room_for_the_others(
     way: Way, with_tasks: WithTasks
 ) -> None:
@@ -59,6 +60,7 @@ def test_54_one_of_those_that_wait_for_one_another_makes_room_for_the_others(
         """)
 
 
+@pytest.mark.once
 def test_54_whoever_waits_for_what_goes_on_is_left_alone(way: Way, with_tasks: WithTasks) -> None:
     with_tasks(
         FAMILY
@@ -161,6 +163,7 @@ def test_54_a_hundred_thousand_jobs_of_one_task(way: Way, with_tasks: WithTasks)
     script.succeed(110)
 
 
+@pytest.mark.once
 def test_a_worker_ends_its_connections_of_forked_processes(way: Way, with_tasks: WithTasks) -> None:
     """Each fork has a connection of its own, which ends with it."""
     with_tasks("""

@@ -134,6 +134,7 @@ def test_an_engine_of_the_applications_own(run_script: RunScript) -> None:
     assert pool_processes() == {}
 
 
+@pytest.mark.once
 @contract.holds("Without `workers` their number is what `--set-max-workers` has set, else 2.")
 def test_the_number_of_workers(run_script: RunScript, tmp_path: Path, home: Path) -> None:
     file = tmp_path / "application.py"

@@ -12,6 +12,8 @@ import pytest
 
 from conftest import CHECKOUT, cannot_run
 
+pytestmark = pytest.mark.once
+
 PAGE = (CHECKOUT / "docs" / "testing.md").read_text()
 FILES = {
     text.partition("\n")[0].removeprefix("# "): text
