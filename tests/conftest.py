@@ -6,6 +6,7 @@ so the guard finds it, and does not take another session's pool for this one's.
 
 from __future__ import annotations
 
+import compileall
 import functools
 import os
 import shutil
@@ -90,7 +91,11 @@ def end_leftovers(timeout: float) -> str | None:
     return f"{len(left)} of our processes still lived {timeout:g} s after the end:{names}"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # once, not in each process of xdist
+        # Scripts that change while they run leave no compiled files. Ours would be compiled at each start.
+        for folder in ("autocron_web", "integrations"):
+            compileall.compile_dir(CHECKOUT / folder, quiet=2)
     for name in list(os.environ):  # what a developer has set for an app of theirs is not for the tests
         if name.startswith("AUTOCRON_") and not name.startswith("AUTOCRON_RANDOM_"):
             del os.environ[name]
