@@ -27,11 +27,11 @@ demo: .venv/for-demo
 	.venv/bin/python examples/newsletter/run.py $(ARGS)
 
 test: .venv/for-test
-	.venv/bin/python -m pytest -n $(JOBS) $(ARGS)
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
 test-%: .venv-%/for-test
-	.venv-$*/bin/python -m pytest -n $(JOBS) -m "not once" $(ARGS)
+	.venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once" $(ARGS)
 
 matrix: .venv/for-test
 	.venv/bin/python tests/servers/table.py $(ARGS)
