@@ -10,12 +10,15 @@
 #   make docs    [ARGS=serve]    the site of the documentation, into site/; or shown while it is written
 #   make clean                   remove all environments, builds and caches
 #
-# Tests wait more than they compute, so JOBS=4 of them run at a time; JOBS=0 is for -s and --pdb.
+# Tests wait more than they compute, so JOBS=5 of them run at a time; JOBS=0 is for -s and --pdb.
 #
 # An environment is made with python3 if that is new enough, else with python3.13, python3.12 or python3.11;
 # `make clean` and then `make PYTHON=/path/to/python …` choose another one.
 
-JOBS ?= 4
+JOBS ?= 5
+
+# Without compiled files each process would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test matrix check docs bench clean
 .PRECIOUS: .venv/for-% .venv-%/for-test

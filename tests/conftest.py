@@ -93,7 +93,6 @@ def end_leftovers(timeout: float) -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # once, not in each process of xdist
-        # Scripts that change while they run leave no compiled files. Ours would be compiled at each start.
         for folder in ("autocron_web", "integrations"):
             compileall.compile_dir(CHECKOUT / folder, quiet=2)
     for name in list(os.environ):  # what a developer has set for an app of theirs is not for the tests
@@ -114,6 +113,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return float(marker.args[0]) if marker and marker.args else 0.0
 
     items.sort(key=limit, reverse=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_compiled_by_scripts() -> None:
+    """A module that changes within a second, and not in length, would be taken from its compiled file.
+
+    Not earlier: pytest keeps the tests themselves compiled.
+    """
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -96,7 +96,7 @@ SERVERS = (
     Server("uWSGI", UWSGI + "3", (HUP,), always=True),
     Server("uWSGI `--lazy-apps`", UWSGI + "3 --lazy-apps --master-fifo {fifo}", (CHAIN,)),
     Server("`flask run --debug`", "flask --app shop run --debug --port {port}", (FILE,), always=True),
-    Server("`python shop.py`", "python shop.py", (RESTART,), always=True),
+    Server("`python shop.py`", "python shop.py", (RESTART,)),
     Server("`python shop.py`, debug", "python shop.py", (FILE,), debug=True),
 )
 

@@ -137,7 +137,7 @@ def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
 
 
 @pytest.mark.parametrize("outlasts", OUTLASTS)
-@each_server
+@pytest.mark.parametrize("server", [server for server in CHOSEN if MATRIX or not server.recycles], ids=in_id)
 def test_nothing_is_left_when_the_server_has_ended(
     server: Server, make_site: MakeSite, record_property: Note, outlasts: bool
 ) -> None:
