@@ -19,6 +19,8 @@ from autocron_web.slots import schedule_of
 from autocron_web.store.sqlite import SqliteStore
 from autocron_web.timezones import machine_zone, zone_of
 
+pytestmark = pytest.mark.once
+
 
 class Pytz(dt.tzinfo):
     """Like a zone of pytz: it has its name in `zone`, and is wrong as the tzinfo of most datetimes."""

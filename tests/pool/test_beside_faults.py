@@ -8,6 +8,8 @@ import pytest
 
 from pool_way import MEET, Way, WithTasks, store, way, with_tasks  # noqa: F401
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def tasks(with_tasks: WithTasks) -> None:
