@@ -105,10 +105,13 @@ def read_only_disk(home: Path) -> Iterator[list[str]]:
 
 @contextmanager
 def read_only_file(home: Path) -> Iterator[list[str]]:
-    """The same, where nothing can be mounted: the kernel is made to say so."""
+    """The same, where nothing can be mounted: the kernel is made to say so.
+
+    With -D the app is our child, and not strace, whose death it would survive.
+    """
     paths = [word for suffix in ("", "-wal", "-shm") for word in ("-P", f"{home}/faults.db{suffix}")]
     fail = ["-e", "trace=openat", "-e", "inject=openat:error=EROFS"]
-    yield [need("strace"), "-f", "-qq", *fail, *paths, "-o", "/dev/null", sys.executable]
+    yield [need("strace"), "-D", "-f", "-qq", *fail, *paths, "-o", "/dev/null", sys.executable]
 
 
 @pytest.mark.parametrize("fault", [read_only_disk, read_only_file])

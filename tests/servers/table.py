@@ -12,10 +12,12 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from server_table import MORE, SERVERS
-from test_frameworks import ROWS
-
 CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "tests"))  # pytest does so for the tests
+
+from server_table import MORE, SERVERS  # noqa: E402
+from test_frameworks import ROWS  # noqa: E402
+
 PAGE = CHECKOUT / "docs" / "servers.md"
 BEGIN, END = "<!-- the {} of tests/servers/table.py -->", "<!-- its end -->"
 #: How many tests run at a time: they wait for linger and drain more than they compute. The first ones take
