@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from . import origin, serving
@@ -174,7 +175,7 @@ class Engine:
         if not self._serve or mode() == "off" or serving.why_not(serving.this_process()) is not None:
             return False
         if not self._link.serving:
-            atexit.register(self.leave)
+            atexit.register(self._leave_at_exit)
         self._link.serving = True
         return self._link.join()
 
@@ -196,6 +197,10 @@ class Engine:
     def use(self, path: str) -> None:
         """This database, and the key beside it, are those of the app."""
         self._path, self.key_file = path, path + ".key"
+
+    def _leave_at_exit(self) -> None:
+        with suppress(SystemExit):  # a server's handler of a signal that comes just now: it is ending already
+            self.leave()
 
     def leave(self) -> None:
         """This process does not count any more; the pool goes on while another one does. Returns at once.

@@ -20,6 +20,7 @@ from .connection import Connection
 from .launch import start_monitor, wait_for_end
 from .pool.wire import Frame, Kind, WireError
 from .process import identity, readable
+from .serving import forks_in_c
 
 ELECTION = 2.0  # seconds that `start()` waits at most for a pool that answers
 TURN = 0.3  # seconds that a call waits at most for the thread that links this process anew
@@ -91,7 +92,8 @@ class Link:
         own = self._own()
         self._left = False
         started = self._join(own, time.monotonic() + ELECTION)
-        self._start_thread(own)
+        if not forks_in_c():  # its forks begin their threads with their first call
+            self._start_thread(own)
         return started
 
     def wake(self, due: int) -> None:

@@ -161,6 +161,15 @@ def forks() -> Forks | None:
     return None
 
 
+def forks_in_c() -> bool:
+    """Whether this process will fork others past Python, as uWSGI's does that loads the app for its workers.
+
+    A thread that has the interpreter's lock at that moment leaves it locked in the fork for ever.
+    """
+    uwsgi = sys.modules.get("uwsgi")  # which is there only inside the server
+    return uwsgi is not None and hasattr(uwsgi, "worker_id") and uwsgi.worker_id() == 0
+
+
 def this_process() -> Process:
     """The process that asks."""
     argv, callers = sys.argv, set()

@@ -152,16 +152,16 @@ def test_nothing_is_left_when_the_server_has_ended(
         site.post("/hold/a")
         site.wait_for("begin a first")
     exits = {"without": seconds_to_exit(without, signal.SIGTERM)}
-    began = {}
+    ended = {}
     for name, (ending, site) in sites.items():
-        began[name] = time.monotonic()
         exits[name] = seconds_to_exit(site, ending)
+        ended[name] = time.monotonic()
         if not outlasts:
             site.release("a")
     for name, (_, site) in sites.items():
-        left = began[name] + LINGER + DRAIN + SLACK - time.monotonic()
+        left = ended[name] + LINGER + DRAIN + SLACK - time.monotonic()
         site.wait(lambda site=site: not site.processes(), left, f"the end of the pool after {name}")  # type: ignore[misc]
-        gone = time.monotonic() - began[name]
+        gone = time.monotonic() - ended[name] + exits[name]
         assert len(site.lines("end a")) == (not outlasts)
         (job,) = site.jobs()
         assert (job.state, job.attempt, job.crashes) == ("waiting" if outlasts else "done", 1, 0)
