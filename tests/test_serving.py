@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from autocron_web.serving import Process, this_process, why_not
+from autocron_web.serving import Process, forks_in_c, this_process, why_not
 
 RUNNER, SESSION, CHILD = "a test runner", "an interactive session", "another process pool's child"
 COMMAND, PARENT = "a flask command that does not serve", "the reloader's parent"
@@ -175,3 +176,14 @@ def test_unittest_is_recognised_for_real(tmp_path: Path) -> None:
         [sys.executable, "-m", "unittest"],
         cwd=tmp_path, env={"PYTHONPATH": root}, check=True, timeout=30, capture_output=True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("worker", "forks"), [(0, True), (1, False)])
+def test_uwsgi_forks_from_the_process_that_is_no_worker(
+    monkeypatch: pytest.MonkeyPatch, worker: int, forks: bool
+) -> None:
+    assert not forks_in_c()
+    server = types.ModuleType("uwsgi")
+    vars(server)["worker_id"] = lambda: worker
+    monkeypatch.setitem(sys.modules, "uwsgi", server)
+    assert forks_in_c() is forks
