@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from ..jobs import Job
@@ -49,6 +50,25 @@ def settled_row(job: Job, epoch: int) -> tuple[Any, ...]:
         job.id,
         epoch,
     )
+
+
+def done_rows(jobs: Iterable[Job]) -> tuple[str, bytes]:
+    """The ends of jobs that are done, as a JSON list for `SETTLE_DONE`, and the blob of their results."""
+    ends: list[tuple[Any, ...]] = []
+    results: list[bytes] = []
+    start = 1  # as `substr` counts
+    for job in jobs:
+        result = job.result or b""
+        ends.append((
+            job.id, job.finished, job.expires, plain(job.reason), plain(job.output), meta_text(job.meta),
+            plain(job.error_type), plain(job.error), start, None if job.result is None else len(result),
+        ))  # fmt: skip
+        results.append(result)
+        start += len(result)
+    return _to_json(ends), b"".join(results)
+
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def meta_text(meta: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ..errors import WrongApplication
 from ..jobs import ERROR_TTL, Job, begun_anew, latest_slot
 from . import CronRow, Recovery
 from . import sqlite_sql as sql
-from .rows import job_of, meta_text, row_of, settled_row
+from .rows import done_rows, job_of, meta_text, row_of, settled_row
 from .sqlite_file import SqliteFile
 from .sqlite_own import Own
 
@@ -205,7 +205,13 @@ class SqliteStore:
         return sorted(map(job_of, rows), key=lambda job: (-job.priority, job.due, job.seq))
 
     def settle(self, jobs: Sequence[Job], epoch: int) -> int:
-        return self._write_many(sql.SETTLE, [settled_row(job, epoch) for job in jobs])
+        done = [job for job in jobs if job.state == "done"]
+        others = [settled_row(job, epoch) for job in jobs if job.state != "done"]
+        settled = self._write_many(sql.SETTLE, others)
+        if done:
+            ends, results = done_rows(done)
+            settled += self._write(sql.SETTLE_DONE, {"ends": ends, "results": results, "epoch": epoch})
+        return settled
 
     def annotate(self, job_id: str, epoch: int, meta: dict[str, Any]) -> bool:
         return self._write(sql.ANNOTATE, (meta_text(meta), job_id, epoch)) == 1

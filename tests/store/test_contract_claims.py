@@ -154,6 +154,24 @@ def test_characters_that_no_store_can_hold_are_settled_as_escapes(store: Store, 
     assert (found.output, found.error, found.error_type) == ("a\\x00b", "c\\udc80d", "é\\ud800")
 
 
+def test_jobs_that_are_done_are_settled_with_all_that_came_out_of_them(store: Store, epoch: int) -> None:
+    store.enqueue([job() for _ in range(5)])
+    plain, empty, large, odd, failed = store.claim(OWNER, epoch, 5, NOW)
+    ends = [
+        plain._replace(state="done", finished=NOW + 1, expires=NOW + 9, result=b"1"),
+        empty._replace(state="done", finished=NOW + 2, result=None),
+        large._replace(state="done", finished=NOW + 3, result=bytes(range(256)) * 1000, output="\n".join("ab")),
+        failed._replace(state="error", error="after the others"),
+        odd._replace(
+            state="done", finished=1 << 60, result=b"\0", output='"\U0001f600 \\n\x01ü', reason="'; --",
+            error_type="E", error="of an earlier try", meta={"progress": [1, None, "ü\0"], "x": 0.1},
+        ),
+    ]  # fmt: skip
+    assert store.settle(ends, epoch) == 5
+    for end in ends:
+        assert stored(store, end) == end._replace(owner=None, epoch=None)
+
+
 def test_annotate_replaces_meta_of_a_job_that_runs_under_the_epoch(store: Store, epoch: int) -> None:
     store.enqueue([job(meta={"a": 1}), job()])
     [running] = store.claim(OWNER, epoch, 1, NOW)

@@ -27,6 +27,7 @@ PLANS = {
     "CANCEL": ID,
     "RETRY": ID,
     "SETTLE": ID,
+    "SETTLE_DONE": ID,
     "ANNOTATE": ID,
     "CLAIM": f"{CLAIM}=? AND due<?)",
     "NEXT_DUE": f"{CLAIM}=?)",
