@@ -31,6 +31,11 @@ class Outcome(NamedTuple):
     result: bytes
     error: BaseException | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the function just returned."""
+        return bool(self.head["ok"]) and "reason" not in self.head
+
 
 def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcome:
     """Call the function with the stored arguments. Never raises: whatever comes out is the outcome."""

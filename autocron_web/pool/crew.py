@@ -14,6 +14,7 @@ from .dispatch import Dispatcher
 from .loop import Loop, Timer
 from .member import Limits, Outcome, Worker
 from .output import Output, Printer
+from .shelf import Shelf
 from .wire import Channel, Frame, Kind, WireError
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
@@ -108,6 +109,8 @@ class Crew:
             if self._respawn is not None:
                 self._respawn.cancel()
         self._born, self._asked, self.limits = born, size, limits
+        for worker in self._workers.values():
+            worker.limits = limits
         self._fit()
 
     def fix_size(self, size: int | None) -> None:
@@ -195,22 +198,25 @@ class Crew:
     def _spawn(self, load: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         output = Output(self._loop, self._printer)
+        shelf = Shelf()
         noticed, notice = os.pipe()
+        given = (theirs.fileno(), shelf.workers_end, noticed)
         # Until the worker has handlers, a signal to all processes (Ctrl-C, a service's stop) would end it.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
             process = subprocess.Popen(
-                pool_command(load["python"], "worker", str(theirs.fileno()), str(noticed), str(os.getpid())),
+                pool_command(load["python"], "worker", *map(str, (*given, os.getpid()))),
                 env=load["env"],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output.worker_ends[0],
                 stderr=output.worker_ends[1],
-                pass_fds=(theirs.fileno(), noticed),
+                pass_fds=given,
                 process_group=0,
             )
         except OSError:
             ours.close()
+            shelf.close()
             os.close(notice)
             output.close()
             raise
@@ -219,13 +225,18 @@ class Crew:
             theirs.close()
             os.close(noticed)
             output.close_worker_ends()
-        worker = Worker(self._loop, process, Channel(ours), notice, output)
+        worker = Worker(self._loop, process, Channel(ours), shelf, notice, output)
         self._workers[worker.pid] = worker
-        worker.born, worker.main = self._born, load["main"]
-        worker.hear = lambda: self._hear(worker)
-        worker.leave = self._fill
+        worker.born, worker.main, worker.limits = self._born, load["main"], self.limits
+        worker.hear = output.before = lambda: self._hear(worker)
+        worker.leave = lambda: self._left(worker)
         self._loop.watch(ours, worker.hear)
         worker.load({key: load[key] for key in LOAD_KEYS})
+
+    def _left(self, worker: Worker) -> None:
+        """The worker takes no more jobs: another one may come."""
+        self._dispatch.worker_out(worker)
+        self._fill()
 
     def _dismiss(self, worker: Worker) -> None:
         """No more jobs for this worker: it ends when it sees the end of its channel."""
@@ -268,8 +279,10 @@ class Crew:
     # -- what workers say ------------------------------------------------------------------------------
 
     def _hear(self, worker: Worker) -> None:
+        """What it says, and before that what it has laid down on its shelf: for `result` in that order."""
         try:
             frames = worker.channel.receive()
+            results = worker.shelf.results() if len(worker.runs) > 1 else []
         except WireError as error:
             if not any(
                 run.verdict for run in worker.runs.values()
@@ -279,16 +292,20 @@ class Crew:
             return
         if frames is None:
             self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
-            return
-        for frame in frames:
+        for frame in results:
+            self._finished(worker, frame, worker.output.drained())
+        for frame in frames or ():
             if frame.kind == Kind.RESULT:
-                self._finished(worker, frame)
+                self._finished(worker, frame, worker.output.take())  # while several run, by all of them
+                worker.go_on()
             elif frame.kind == Kind.READY:
                 self._ready(worker, frame.head)
             elif frame.kind == Kind.FREE:
                 self._freed(worker, frame.head)
             else:
                 self.on_ask(worker, frame)
+        if results or frames:
+            self._dispatch.go_on()
 
     def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
         worker.loads -= 1
@@ -328,18 +345,18 @@ class Crew:
             if worker.since > self._failed_at:
                 self._failures = 0
 
-    def _finished(self, worker: Worker, frame: Frame) -> None:
+    def _finished(self, worker: Worker, frame: Frame, printed: str | None) -> None:
         head = frame.head
         run = worker.runs.get(head["id"])
         if run is None:
             return
-        run.stop_clock()
         self._prove(worker)
         worker.files.update(head.get("files", {}))
         self._heed_end(worker, head)
         if "reporting" in head and (run.shared or run.verdict is None):
             worker.report()
-        printed = worker.output.take()  # while several jobs run, by all of them
+            if not run.shared:
+                self._dispatch.worker_out(worker)
         self._dispatch.result(worker, head, frame.blob, head.get("output", printed))
         if worker.retiring and not worker.runs and not worker.reporting:
             self._dismiss(worker)
@@ -359,7 +376,7 @@ class Crew:
         if "spent" in head:
             self._printer.say(f"a worker is replaced: a task {head['spent']}")
             worker.retiring = True
-            self._fill()
+            self._left(worker)
         elif worker.is_staying and self.limits.is_used_up(worker):
             worker.leaving = True
             self._fill()

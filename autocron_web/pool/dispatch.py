@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,19 +18,15 @@ from ..jobs import (
     succeeded,
 )
 from ..store import Store
-from .free import FreeWorkers
+from .hands import MOST, Hands
 from .loop import Loop, Timer
 from .progress import Progress
 from .storethread import StoreThread
 
 if TYPE_CHECKING:
-    from .member import Run, Worker
+    from .member import Worker
 
-SHORT = 0.005  # seconds: only of jobs this short more are claimed than there are idle workers
-AHEAD = 0.02  # seconds of work that may lie ready for one worker
-MOST = 200  # jobs that may lie ready
 COLLECT = 0.005  # seconds that outcomes of short jobs may be collected for one commit
-PATIENCE = 0.05  # seconds after which jobs that no worker could take are handed back
 LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it was set
 
 
@@ -55,20 +50,13 @@ class Dispatcher:
         self._store = store
         self._owner = owner
         self._epoch = epoch
-        self._free = FreeWorkers()
-        self._next: int | None = None  # the concurrency of the next job, if no worker could take that
-        self._running: dict[str, tuple[Job, Worker]] = {}
-        self._ready: deque[Job] = deque()  # claimed, and not handed over yet
+        self._hands = Hands(loop, lambda job: self._settle(handed_back(job)), self.go_on)
         self._outcomes: list[Job] = []  # to be settled
         self._cancelled: dict[str, str] = {}  # reasons, of jobs that may be on their way from the store
         self._progress = Progress(loop, store, epoch, lambda jobs: self.on_news(jobs))
         self._visiting = False  # a request to the store is under way
         self._more = True  # there may be due jobs
         self._accepting = True
-        self._mean = 1.0  # seconds that a job lasts: a moving average
-        self._handed = 0  # jobs handed over so far
-        self._handed_before = 0  # as of the last look at the jobs that lie ready
-        self._patience: Timer | None = None
         self._collecting: Timer | None = None
         self._alarm: Timer | None = None
         self._known: frozenset[str] = frozenset()
@@ -94,7 +82,7 @@ class Dispatcher:
         concurrency: how many run at once in a worker, of the tasks of which it is more than one.
         """
         before, self._known = self._known, frozenset(tasks)
-        self._free.concurrency = concurrency
+        self._hands.free.concurrency = concurrency
         self._revive(self._known - before)
 
     def knows(self, task: str) -> bool:
@@ -104,8 +92,7 @@ class Dispatcher:
     def accept(self, accepting: bool) -> None:
         """Whether jobs are claimed. What lies ready is handed back when not."""
         self._accepting = accepting
-        if not accepting:
-            self._hand_back()
+        self.go_on()
         self.wake()
 
     @property
@@ -114,29 +101,33 @@ class Dispatcher:
         return self._accepting
 
     def jobs_of(self, worker: Worker) -> list[Job]:
-        """What the worker has in hand."""
-        return [self._running[job_id][0] for job_id in worker.runs]
+        """What the worker runs, the oldest first."""
+        return [self._hands.running[job_id][0] for job_id in worker.begun]
 
     @property
     def running(self) -> int:
         """The number of jobs that workers have in hand."""
-        return len(self._running)
+        return len(self._hands.running)
 
     @property
     def busy(self) -> bool:
         """Whether a job runs or something is still to be written."""
-        return bool(self._running or self._outcomes or self._visiting)
+        return bool(self.running or self._outcomes or self._visiting)
 
     def cancel(self, job_id: str, reason: str) -> bool:
         """Cancel a job that the store says is running, wherever it is now; False if it is not here."""
-        entry = self._running.get(job_id)
-        if entry is not None:
-            entry[1].stop(job_id, reason, lambda job, moment: cancelled(job, moment, reason))
+        hands = self._hands
+        if job_id in hands.running and job_id not in hands.running[job_id][1].begun:
+            hands.take_back(hands.running[job_id][1])
+        if job_id in hands.running:
+            worker = hands.running[job_id][1]
+            worker.stop(job_id, reason, lambda job, moment: cancelled(job, moment, reason))
             return True
-        for job in self._ready:
+        for job in hands.ready:
             if job.id == job_id:
-                self._ready.remove(job)
+                hands.ready.remove(job)
                 self._settle(cancelled(job, now(), reason))
+                self._hands.hand_out()
                 self._visit(collect=False)
                 return True
         under_way = self._visiting or bool(self._outcomes)
@@ -146,16 +137,24 @@ class Dispatcher:
 
     # -- workers -------------------------------------------------------------------------------------
 
+    def go_on(self) -> None:
+        """Something has changed: hand out what is ready, settle what has ended, claim what could run."""
+        if self._accepting:
+            self._hands.hand_out()
+        else:
+            self._hands.hand_back()
+        self._visit()
+
     def worker_free(self, worker: Worker) -> None:
         """The worker can take a job, or one more."""
         if not worker.runs:
-            self._free.add(worker)
-        self._hand_out()
-        self._visit()
+            self._hands.free.add(worker)
+        self.go_on()
 
     def worker_out(self, worker: Worker) -> None:
-        """The worker takes no more jobs."""
-        self._free.discard(worker)
+        """The worker takes no more jobs: not even those that lie ready for it."""
+        self._hands.free.discard(worker)
+        self._hands.take_back(worker)
 
     def _settle_without_worker(self, job: Job) -> None:
         self._settle(job)
@@ -169,23 +168,26 @@ class Dispatcher:
         """
         self.worker_out(worker)
         if not worker.runs:
+            self.go_on()
             return
         output = worker.output.take()
         _, fatal, stack = (output or "").rpartition("Fatal Python error: ")
         stack = f"\n\n{fatal}{stack.rstrip()}" if fatal else ""
         for job_id in list(worker.runs):
-            job, run = self._take(worker, job_id)
+            job, run = self._hands.take(worker, job_id)
+            self._progress.forget(job_id)
             outcome = run.verdict or worker.outcome
             if outcome is not None:
                 job = outcome(job, now())
             else:
                 job = crashed(job, now(), f"the worker {how} while it ran the job", stack)
             self._settle_without_worker(job._replace(output=output))
-        self._visit()
+        self.go_on()
 
     def result(self, worker: Worker, head: dict[str, Any], blob: bytes, output: str | None) -> None:
-        """The worker has come to the end of a job."""
-        job, run = self._take(worker, head["id"])
+        """The worker has come to the end of a job. What follows from that is for `go_on`."""
+        job, run = self._hands.take(worker, head["id"])
+        self._progress.forget(job.id)
         if "unknown" in head:
             self._unlearn(job)
         elif run.verdict is not None:
@@ -195,18 +197,17 @@ class Dispatcher:
             self._settle(done)
         else:
             self._settle(failed(job, now(), head["error_type"], head["error"], output))
-        self._mean += 0.2 * (head.get("seconds", 0.0) - self._mean)
-        if worker.retiring or worker.reporting:
-            self._visit()
-        else:
-            self.worker_free(worker)
+        self._hands.free.pace.note(job.task, head.get("seconds", 0.0))
+        if not worker.runs and not worker.retiring and not worker.reporting:
+            self._hands.free.add(worker)
 
     def progress(self, job_id: str, note: list[Any]) -> None:
         """The job has got on."""
-        if job_id in self._running:
-            job, worker = self._running[job_id]
+        running = self._hands.running
+        if job_id in running:
+            job, worker = running[job_id]
             job = job._replace(meta={**job.meta, "progress": note})
-            self._running[job_id] = (job, worker)
+            running[job_id] = (job, worker)
             self._progress.note(job)
 
     # -- the way of a job ----------------------------------------------------------------------------
@@ -215,17 +216,18 @@ class Dispatcher:
         """Settle what has ended, and claim what somebody could run: one commit."""
         if self._visiting:
             return
-        limit = self._appetite()
+        limit = self._hands.appetite() if self._more and self._accepting else 0
         outcomes = self._outcomes
         if collect and outcomes and not limit and self._can_collect():
             return
         if not limit and not outcomes:
-            if not self._running:
+            if not self.running:
                 self.on_idle()
             return
         self._visiting, self._outcomes = True, []
         if limit:
-            self._more, self._next = False, None
+            self._more = False
+            self._hands.forget_next()
         owner, epoch, moment = self._owner, self._epoch, now()
 
         def visit(store: Store) -> Exchange:
@@ -238,11 +240,12 @@ class Dispatcher:
         def visited(exchange: Exchange) -> None:
             self._visiting = False
             self._receive(exchange)
+            self._hands.hand_out()
             if outcomes:
                 self.on_news(outcomes)
                 # Their task may have become known while the mark was on its way.
                 self._revive({job.task for job in outcomes if job.reason == UNKNOWN_TASK})
-            self._visit()
+            self.go_on()
 
         # After a loss of power that undoes a claim the job waits, as it would if the claim were found.
         self._store.ask(visit, visited, durable=bool(outcomes))
@@ -252,7 +255,7 @@ class Dispatcher:
 
         A commit costs as much as dozens of them.
         """
-        if not self._ready or len(self._outcomes) >= MOST:
+        if not self._hands.is_stocked or 2 * len(self._outcomes) >= MOST:
             return False
         if self._collecting is None:
             self._collecting = self._loop.after(COLLECT, self._stop_collecting)
@@ -261,20 +264,6 @@ class Dispatcher:
     def _stop_collecting(self) -> None:
         self._collecting = None
         self._visit(collect=False)
-
-    def _appetite(self) -> int:
-        """How many jobs to claim: one for each idle worker, and more if jobs last milliseconds.
-
-        Workers whose jobs run beside others have room for more, unless the next one is of another kind: then
-        it, and what is behind it, waits until a worker is idle. So the order holds, and nothing starves.
-        """
-        if not self._more or not self._accepting:
-            return 0
-        room = 0 if self._ready or self._next_must_wait() else self._free.room
-        if not self._free.idle:
-            return min(MOST, room)
-        ahead = min(MOST, int(AHEAD / max(self._mean, 1e-6))) if self._mean < SHORT else 0
-        return self._free.idle + room + ahead
 
     def _receive(self, exchange: Exchange) -> None:
         self._more = self._more or (exchange.full and bool(exchange.claimed))
@@ -286,14 +275,8 @@ class Dispatcher:
             elif job.task not in self._known:
                 self._unlearn(job)
             else:
-                self._ready.append(job)
+                self._hands.ready.append(job)
         self._cancel_waiting()
-        if self._accepting:
-            self._hand_out()
-        else:
-            self._hand_back()
-        if self._ready and self._patience is None:
-            self._patience = self._loop.after(PATIENCE, self._lose_patience)
 
     def _unlearn(self, job: Job) -> None:
         """No worker knows the job's task, or not each of them: it waits until the next one has loaded it."""
@@ -319,48 +302,10 @@ class Dispatcher:
         if late:
             self._store.ask(cancel)
 
-    def _hand_out(self) -> None:
-        """What lies ready, in its order, as far as there are workers for it."""
-        while self._ready:
-            job = self._ready[0]
-            found = self._free.take(job)
-            if found is None:
-                return
-            self._ready.popleft()
-            worker, concurrency = found
-            self._running[job.id] = (job, worker)
-            self._handed += 1
-            worker.run(job, concurrency)
-
-    def _next_must_wait(self) -> bool:
-        return self._next is not None and not self._free.has_room(self._next)
-
-    def _take(self, worker: Worker, job_id: str) -> tuple[Job, Run]:
-        self._progress.forget(job_id)
-        return self._running.pop(job_id)[0], worker.runs.pop(job_id)
-
     def _settle(self, job: Job) -> None:
         self._outcomes.append(job)
         if job.state == "waiting" and job.reason is None:
             self._more = True  # or it is due later: then the claim finds nothing and answers with the moment
-
-    # -- ready jobs, alarm ----------------------------------------------------------------------------
-
-    def _lose_patience(self) -> None:
-        """Hand back what lies ready if no worker became free since the last look: what runs now lasts."""
-        self._patience = None
-        if self._handed == self._handed_before:
-            if self._ready:
-                self._next = self._free.concurrency_of(self._ready[0])
-            self._hand_back()
-            self._visit()
-        elif self._ready:
-            self._patience = self._loop.after(PATIENCE, self._lose_patience)
-        self._handed_before = self._handed
-
-    def _hand_back(self) -> None:
-        while self._ready:
-            self._settle(handed_back(self._ready.popleft()))
 
     def _set_alarm(self, due: int) -> None:
         pause = min(max((due - now()) / SECOND, 0.0), LONGEST_SLEEP)

@@ -1,4 +1,4 @@
-"""The workers that can take a job: idle ones, and those that run coroutines and have room beside them."""
+"""The workers that can take a job: idle ones, those with room beside coroutines, those with a shelf."""
 
 from __future__ import annotations
 
@@ -10,14 +10,36 @@ from ..jobs import Job
 if TYPE_CHECKING:
     from .member import Worker
 
+SHORT = 0.005  # seconds: jobs of tasks that take no longer lie ready for workers
+
+
+class Pace:
+    """How long jobs last: moving averages, in seconds."""
+
+    def __init__(self) -> None:
+        self.mean = 1.0  # of all tasks
+        self._of_task: dict[str, float] = {}
+
+    def note(self, task: str, seconds: float) -> None:
+        """A job of this task has ended."""
+        self.mean += 0.2 * (seconds - self.mean)
+        before = self._of_task.get(task, seconds)
+        self._of_task[task] = before + 0.2 * (seconds - before)
+
+    def is_short(self, task: str) -> bool:
+        """Whether the task's next job is probably short; one that has never run is not known to be."""
+        return self._of_task.get(task, SHORT) < SHORT
+
 
 class FreeWorkers:
-    """Finds the worker for a job: the one that has been idle longest, or one that shares."""
+    """Finds the worker for a job: the one that has been idle longest, one that shares, or a shelf."""
 
     def __init__(self) -> None:
         self._idle: deque[Worker] = deque()
         self._sharing: list[Worker] = []  # their jobs run beside others
+        self._alone: list[Worker] = []  # they run one job after the other
         self.concurrency: dict[str, int] = {}  # how many at once, of the tasks that share a worker
+        self.pace = Pace()
 
     @property
     def idle(self) -> int:
@@ -29,18 +51,26 @@ class FreeWorkers:
         """How many more jobs those that share can take."""
         return sum(worker.room for worker in self._sharing)
 
+    @property
+    def lying(self) -> int:
+        """How many jobs lie on shelves, or have ended since the last look."""
+        return sum(len(worker.runs) - 1 for worker in self._alone)
+
+    @property
+    def stocked(self) -> list[Worker]:
+        """Those with jobs on their shelves."""
+        return [worker for worker in self._alone if len(worker.runs) > 1]
+
     def add(self, worker: Worker) -> None:
         """The worker has no job."""
-        if worker in self._sharing:
-            self._sharing.remove(worker)
+        self.discard(worker)
         self._idle.append(worker)
 
     def discard(self, worker: Worker) -> None:
         """The worker takes no more jobs."""
-        if worker in self._idle:
-            self._idle.remove(worker)
-        if worker in self._sharing:
-            self._sharing.remove(worker)
+        for group in (self._idle, self._sharing, self._alone):
+            if worker in group:
+                group.remove(worker)
 
     def concurrency_of(self, job: Job) -> int:
         """How many such jobs may run at once in a worker.
@@ -54,7 +84,7 @@ class FreeWorkers:
         return any(worker.has_room(concurrency) for worker in self._sharing)
 
     def take(self, job: Job) -> tuple[Worker, int] | None:
-        """A worker for the job, and how many may run in that at once."""
+        """A worker that can begin the job now, and how many may run in that at once."""
         concurrency = self.concurrency_of(job)
         if concurrency > 1:
             for worker in self._sharing:
@@ -63,6 +93,14 @@ class FreeWorkers:
         if not self._idle:
             return None
         worker = self._idle.popleft()
-        if concurrency > 1:
-            self._sharing.append(worker)
+        (self._sharing if concurrency > 1 else self._alone).append(worker)
         return worker, concurrency
+
+    def shelf(self) -> Worker | None:
+        """The worker on whose shelf the next short job is to lie, or None where none has room."""
+        found = [worker for worker in self._alone if worker.shelf_room > 0]
+        return min(found, key=lambda worker: len(worker.runs), default=None)
+
+    def is_short(self, job: Job) -> bool:
+        """Whether the job may lie on a shelf: it is short as far as is known, and has done no harm."""
+        return not job.crashes and self.pace.is_short(job.task) and self.concurrency.get(job.task, 1) == 1

@@ -67,13 +67,18 @@ _seen: set[str] = set()
 _BORN = time.time_ns()
 
 
+def has_imported() -> bool:
+    """Whether something was imported since the last call of `app_files`."""
+    return len(sys.modules) != len(_seen)
+
+
 def app_files() -> dict[str, list[int]]:
     """The files of the app that were imported since the last call, as they are now.
 
     One that was written after this process began may have been so before or after its import: it is
     said to be empty, so that it counts as changed.
     """
-    if len(sys.modules) == len(_seen):
+    if not has_imported():
         return {}
     files = {}
     for name in sys.modules.keys() - _seen:

@@ -13,6 +13,7 @@ from ..jobs import Job, failed, interrupted
 from ..process import file_mark, kill_group, memory_of
 from .loop import Loop, Timer
 from .output import Output
+from .shelf import MOST, Shelf
 from .wire import Channel, Frame, Kind
 
 Outcome = Callable[[Job, int], Job]
@@ -25,8 +26,10 @@ GRACE = 5.0  # seconds that a task may take to clean up when its job is cancelle
 class Run:
     """A job in a worker: its clock, what it waits for, and what becomes of it if the monitor ends it."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, timeout: float | None, concurrency: int = 1, *, is_short: bool = True) -> None:
+        self.timeout = timeout  # seconds, from its begin
         self.concurrency = concurrency  # how many may run at once while it does
+        self.is_short = is_short  # others may lie ready behind it
         self.shared = concurrency > 1  # it runs on the event loop, beside others
         self.verdict: Outcome | None = None  # set when the monitor ends the job, whatever is still said of it
         self.clock: Timer | None = None  # the timeout, then the grace
@@ -58,12 +61,19 @@ class Worker:
     """One worker process, as the monitor sees it."""
 
     def __init__(
-        self, loop: Loop, process: subprocess.Popen[bytes], channel: Channel, notice: int, output: Output
+        self,
+        loop: Loop,
+        process: subprocess.Popen[bytes],
+        channel: Channel,
+        shelf: Shelf,
+        notice: int,
+        output: Output,
     ) -> None:
         self._loop = loop
         self.process = process
         self.pid = process.pid
         self.channel = channel
+        self.shelf = shelf
         self._notice = notice  # a pipe by which the worker knows that a SIGTERM comes from here
         self.output = output
         self.hear: Callable[[], None] = lambda: None
@@ -74,8 +84,10 @@ class Worker:
         self.leaving = False  # it goes when another one has come
         self.since = loop.time()
         self.proven = False  # it does not end as soon as it has begun
-        self.runs: dict[str, Run] = {}  # by the id of the job; several only of tasks with `concurrency`
+        self.runs: dict[str, Run] = {}  # by the id of the job; the first one runs, and those that share
+        self.limits = Limits()
         self.jobs = 0  # that it was given
+        self._moved = loop.time()  # when something began or ended
         self.reporting = False  # its job has ended, and is still being reported
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
         self.modules: frozenset[str] = frozenset()  # that have registered tasks
@@ -83,6 +95,7 @@ class Worker:
         self.main: dict[str, str] | None = None  # the main module that it was told of
         self.born = -1  # of the code that it was told to load
         self._clock: Timer | None = None  # for the report
+        self._waits_to_write = False
 
     @property
     def room(self) -> int:
@@ -95,29 +108,76 @@ class Worker:
         """Whether a job can begin beside the others whose task allows so many at once."""
         return len(self.runs) < concurrency and self.room > 0
 
-    def run(self, job: Job, concurrency: int = 1) -> None:
-        """Hand over a job. If the worker is dying at this moment, its end will tell.
+    @property
+    def begun(self) -> list[str]:
+        """The jobs that it has begun, as far as is known: the others lie on its shelf."""
+        return [job_id for index, (job_id, run) in enumerate(self.runs.items()) if run.shared or not index]
 
-        concurrency: how many may run at once while it does.
+    @property
+    def shelf_room(self) -> int:
+        """How many more short jobs may lie ready for it: none unless it runs a short one."""
+        first = next(iter(self.runs.values()), None)
+        if first is None or not first.is_short or first.shared or self.reporting or self.loads:
+            return 0
+        if not self.is_staying or any(run.verdict for run in self.runs.values()):
+            return 0
+        return self.limits.left(self.jobs, MOST) - len(self.runs)
+
+    @property
+    def rests_for(self) -> float:
+        """The seconds since something has begun or ended in it."""
+        return self._loop.time() - self._moved
+
+    def run(self, job: Job, concurrency: int = 1, *, is_short: bool = False) -> None:
+        """Hand over a job, with the next `flush`. If the worker is dying at this moment, its end will tell.
+
+        concurrency: how many may run at once while it does. is_short: others may lie ready behind it.
         """
-        run = self.runs[job.id] = Run(concurrency)
-        self.jobs += 1
-        head = {
-            "id": job.id,
-            "task": job.task,
-            "queue": job.queue,
-            "attempt": job.attempt,
-            "created": job.created,
-            "codec": job.codec,
-            "last": job.meta.get("failures", 0) >= job.meta.get("retries", 0),
-            "shared": run.shared,
-        }
-        self.send(Frame(Kind.RUN, 0, head, job.payload))
-        timeout = job.meta.get("timeout")
-        if timeout is not None:
-            run.clock = self._loop.after(timeout, lambda: self._time_out(job.id, timeout))
+        run = Run(job.meta.get("timeout"), concurrency, is_short=is_short)
+        self.channel.add(_run_frame(job, run))
+        self._note(job.id, run)
+        self._begin(job.id, run)
 
-    def _time_out(self, job_id: str, timeout: float) -> None:
+    def put(self, job: Job) -> bool:
+        """Lay a short job on the shelf, for when the others have ended; False if that has no room."""
+        run = Run(job.meta.get("timeout"))
+        if not self.shelf.put(_run_frame(job, run)):
+            return False
+        self._note(job.id, run)
+        return True
+
+    def go_on(self) -> None:
+        """It has told how a job has ended, and waits: let it take the next one from its shelf."""
+        if self.runs and not any(run.shared for run in self.runs.values()):
+            self.send(Frame(Kind.ON))
+
+    def take_back(self) -> list[str]:
+        """The jobs that lie on the shelf, in their order: they are not its own any more."""
+        jobs = [frame.head["id"] for frame in self.shelf.clear()]
+        for job_id in jobs:
+            del self.runs[job_id]
+        self.jobs -= len(jobs)
+        return jobs
+
+    def ended(self, job_id: str) -> Run:
+        """The job has ended, and the next one on the shelf has begun."""
+        run = self.runs.pop(job_id)
+        run.stop_clock()
+        following = next(iter(self.runs.items()), None)
+        if following is not None and not following[1].shared:
+            self._begin(*following)
+        return run
+
+    def _note(self, job_id: str, run: Run) -> None:
+        self.runs[job_id] = run
+        self.jobs += 1
+
+    def _begin(self, job_id: str, run: Run) -> None:
+        self._moved = self._loop.time()
+        if run.timeout is not None and run.clock is None:
+            run.clock = self._loop.after(run.timeout, lambda: self._time_out(job_id, run.timeout))
+
+    def _time_out(self, job_id: str, timeout: float | None) -> None:
         reason = f"the job ran longer than its timeout of {timeout:g} s and was ended"
         self.stop(job_id, reason, lambda job, moment: failed(job, moment, "TimeoutError", reason))
 
@@ -138,7 +198,7 @@ class Worker:
             return
         self.retiring = True
         with suppress(OSError):  # it is dying at this moment
-            os.write(self._notice, reason.encode())
+            os.write(self._notice, f"{job_id}\n{reason}".encode())
             os.kill(self.pid, signal.SIGTERM)  # not to the group: what the task has started is its own to end
         self.leave()
 
@@ -187,25 +247,25 @@ class Worker:
         """The process has ended: let go of what led to it."""
         self._loop.unwatch(self.channel)
         self.channel.close()
+        self.shelf.close()
         os.close(self._notice)
         self.output.close()
 
     def send(self, frame: Frame) -> None:
-        try:
-            self.channel.send(frame)
-        except OSError:
-            return  # its death is on its way to the monitor
-        if self.channel.backlog:
-            self._loop.watch(self.channel, self.hear, self._flush)
+        """Tell it something."""
+        self.channel.add(frame)
+        self.flush()
 
-    def _flush(self) -> None:
-        """The worker has read: write on."""
+    def flush(self) -> None:
+        """Write what it is told, now or when it has read what it was told before."""
+        waited = self._waits_to_write
         try:
             self.channel.flush()
         except OSError:
-            return  # as above
-        if not self.channel.backlog:
-            self._loop.watch(self.channel, self.hear)
+            return  # its death is on its way to the monitor
+        self._waits_to_write = bool(self.channel.backlog)
+        if waited != self._waits_to_write:
+            self._loop.watch(self.channel, self.hear, self.flush if self._waits_to_write else None)
 
     def is_stale(self) -> bool:
         """Whether a file of the app has changed since the worker loaded it."""
@@ -225,8 +285,26 @@ class Limits(NamedTuple):
     max_jobs: int | None = None
     max_memory: int | None = None  # MiB
 
+    def left(self, jobs: int, most: int) -> int:
+        """How many more jobs may lie ready for a worker that was given so many: `most`, or fewer."""
+        return most if self.max_jobs is None else min(most, self.max_jobs - jobs)
+
     def is_used_up(self, worker: Worker) -> bool:
         """Whether another worker is to take its place: its job has just ended."""
         if self.max_jobs is not None and worker.jobs >= self.max_jobs:
             return True
         return self.max_memory is not None and memory_of(worker.pid) > self.max_memory << 20
+
+
+def _run_frame(job: Job, run: Run) -> Frame:
+    head = {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "attempt": job.attempt,
+        "created": job.created,
+        "codec": job.codec,
+        "last": job.meta.get("failures", 0) >= job.meta.get("retries", 0),
+        "shared": run.shared,
+    }
+    return Frame(Kind.RUN, 0, head, job.payload)

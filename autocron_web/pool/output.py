@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
 
 from .loop import Loop
 
@@ -69,6 +70,7 @@ class Output:
         self._tail = bytearray()
         self._ends: list[int] = []
         self._poll = select.poll()
+        self.before: Callable[[], None] = lambda: None  # there is something to read
         self.worker_ends: tuple[int, int]
         ends = []
         for stream, (out, into) in enumerate(_two_pipes()):
@@ -76,7 +78,7 @@ class Output:
             self._ends.append(out)
             self._poll.register(out, select.POLLIN)
             ends.append(into)
-            loop.watch(out, lambda stream=stream: self._drain(stream))  # type: ignore[misc]
+            loop.watch(out, lambda stream=stream: self._readable(stream))  # type: ignore[misc]
         self.worker_ends = (ends[0], ends[1])
 
     def close_worker_ends(self) -> None:
@@ -88,6 +90,14 @@ class Output:
         """What was printed since the last call: the tail, at most `TAIL` bytes of it."""
         for fd, _ in self._poll.poll(0):  # one call instead of two, as nearly all tasks print nothing
             self._drain(self._ends.index(fd))
+        return self.drained()
+
+    def drained(self) -> str | None:
+        """The same without looking for more.
+
+        That is for jobs that end on a shelf: one that leaves something in the pipes says so, and waits. What
+        was read while it ran came after `before`, so it belongs to the first end that is told of now.
+        """
         if not self._tail:
             return None
         text = self._tail.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -100,6 +110,11 @@ class Output:
             self._loop.unwatch(fd)
             os.close(fd)
         self._ends.clear()
+
+    def _readable(self, stream: int) -> None:
+        self.before()
+        if self._ends:
+            self._drain(stream)
 
     def _drain(self, stream: int) -> None:
         fd = self._ends[stream]

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import termios
 import threading
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -31,6 +32,21 @@ _SIGNALS = tuple(range(1, 32))
 #: `signal.getsignal` without its enums, which cost thirty times as much.
 _handler_of: Callable[[int], Any] = sys.modules["_signal"].getsignal
 _environment: dict[bytes, bytes] = vars(os.environ)["_data"]  # `dict(os.environ)` decodes all of it
+
+
+def has_printed() -> bool:
+    """Whether the monitor has not read yet all that this process has written to its pipes."""
+    for fd in (1, 2):
+        try:
+            fcntl.ioctl(fd, termios.FIONREAD, _unread)
+        except OSError:  # a task has closed it for good
+            return True
+        if any(_unread):
+            return True
+    return False
+
+
+_unread = bytearray(4)
 
 
 class Traces:

@@ -49,6 +49,7 @@ class Kind:
     ASK = 24  # worker → monitor: a request of the running task
     ANSWER = 25  # monitor → worker: the answer to it
     FREE = 26  # worker → monitor: what followed the last result is done too
+    ON = 27  # monitor → worker: go on with what lies on your shelf
 
 
 class Frame(NamedTuple):
@@ -71,6 +72,16 @@ def encode(frame: Frame) -> bytes:
     if len(head) + len(frame.blob) > LIMIT:
         raise WireError(f"a frame of {len(head) + len(frame.blob)} bytes is over the limit of {LIMIT}")
     return HEADER.pack(PROTOCOL, frame.kind, frame.id, len(head), len(frame.blob)) + head + frame.blob
+
+
+def decode(message: bytes) -> Frame:
+    """The frame that is the whole of a message. Raises `WireError`."""
+    if len(message) >= HEADER.size:
+        protocol, kind, number, head_size, blob_size = HEADER.unpack_from(message)
+        middle = HEADER.size + head_size
+        if protocol == PROTOCOL and len(message) == middle + blob_size:
+            return Frame(kind, number, _head(message[HEADER.size : middle]), message[middle:])
+    raise WireError(f"a message of {len(message)} bytes is no frame")
 
 
 class Decoder:
@@ -101,7 +112,7 @@ class Decoder:
         return frames
 
 
-def _head(data: bytearray) -> dict[str, Any]:
+def _head(data: bytes | bytearray) -> dict[str, Any]:
     if not data:
         return {}
     try:
@@ -134,8 +145,12 @@ class Channel:
 
     def send(self, frame: Frame) -> None:
         """Send, or keep what does not fit; raises OSError if the connection is broken."""
-        self._out += encode(frame)
+        self.add(frame)
         self.flush()
+
+    def add(self, frame: Frame) -> None:
+        """Send it with the next one, or with the next `flush`."""
+        self._out += encode(frame)
 
     def flush(self) -> None:
         try:

@@ -23,24 +23,25 @@ from ..process import adopt_orphans, die_with_parent
 from ..tasks import registry
 from .beside import Beside
 from .line import Line, WorkerClient
-from .loader import LoadError, app_files, defining_modules, executed, import_modules, load_app
-from .traces import Traces
+from .loader import LoadError, app_files, defining_modules, executed, has_imported, import_modules, load_app
+from .shelf import WorkersShelf
+from .traces import Traces, has_printed
 from .wire import Frame, Kind
 
 HIGH = 100  # tasks that close "all" descriptors often stop before it
 
 
 def main(arguments: list[str]) -> None:
-    """`worker CHANNEL_FD NOTICE_FD PARENT_PID`: started by the monitor."""
-    channel, notice, parent = map(int, arguments)
+    """`worker CHANNEL_FD SHELF_FD NOTICE_FD PARENT_PID`: started by the monitor."""
+    *descriptors, parent = map(int, arguments)
     die_with_parent(parent)
     adopt_orphans()
-    channel, notice = _moved_up(channel), _moved_up(notice)
+    channel, shelf, notice = map(_moved_up, descriptors)
     told = _Notice(notice)
     _heed_the_monitor_alone(told)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    worker = _Worker(Line(socket.socket(fileno=channel)), told)
+    worker = _Worker(Line(socket.socket(fileno=channel)), WorkersShelf(shelf), told)
     try:
         worker.serve()
     except ConnectionError:  # the monitor is gone; or it has closed the channel while this was loading
@@ -49,10 +50,11 @@ def main(arguments: list[str]) -> None:
 
 
 class _Worker:
-    """Does what the frames on the line say, one after the other."""
+    """Does what the frames on the line say, and what lies on the shelf, one after the other."""
 
-    def __init__(self, line: Line, notice: _Notice) -> None:
+    def __init__(self, line: Line, shelf: WorkersShelf, notice: _Notice) -> None:
         self._line = line
+        self._shelf = shelf
         self._notice = notice
         self._client = WorkerClient(line)
         self._traces = Traces()
@@ -65,8 +67,10 @@ class _Worker:
             frame = self._line.next()
             if frame is None:
                 return
-            if frame.kind == Kind.RUN:
-                self._run(frame)
+            if frame.kind in (Kind.RUN, Kind.ON):
+                job = frame if frame.kind == Kind.RUN else self._shelf.take()
+                while job is not None:
+                    job = self._run(job)
             elif frame.kind == Kind.LOAD:
                 self._client.database = frame.head.get("database", self._client.database)
                 answer = _load(frame.head)
@@ -82,23 +86,33 @@ class _Worker:
             execution.flush_output()
             os._exit(0)
 
-    def _run(self, frame: Frame) -> None:
+    def _run(self, frame: Frame) -> Frame | None:
+        """Run a job, tell how it has ended, and answer with the next one from the shelf.
+
+        What the monitor has to heed before another job begins is told on the line: then there is none.
+        """
         head = frame.head
         task = registry.get(head["task"])
         if task is None:  # this worker's app was loaded otherwise than that of the others
             self._tell(frame, Outcome({"unknown": True}, b""))
-            return
+            return None
         if head["shared"]:
-            self._client.alone = None
+            self._client.alone = self._notice.job = None
             frame, outcome = self._beside.run(frame)
         else:
-            self._client.alone = head["id"]
+            self._client.alone = self._notice.job = head["id"]
             outcome = execution.run(task, head["id"], head["codec"], frame.blob)
         spent = self._traces.put_back(frame.head["task"])
         execution.flush_output()
         if spent:
             outcome.head["spent"] = spent
+        elif outcome.is_plain and not has_imported() and not has_printed():
+            outcome.head["id"] = head["id"]
+            following = self._shelf.exchange(Frame(Kind.RESULT, 0, outcome.head, outcome.result))
+            if following is not None:
+                return following
         self._tell(frame, outcome)
+        return None
 
     def _tell(self, frame: Frame, outcome: Outcome) -> None:
         """How the job of this frame has ended."""
@@ -108,7 +122,7 @@ class _Worker:
         if files:
             outcome.head["files"] = files  # the task has imported more of the app
         error = outcome.error if head["last"] and reports.wanted() else None
-        if error is not None and ("stopped" in head or self._notice.is_given()):
+        if error is not None and ("stopped" in head or self._notice.is_given(head["id"])):
             error = None  # the monitor has ended the job, and lets another worker report it
         if error is not None:
             outcome.head["reporting"] = True
@@ -136,24 +150,29 @@ def _moved_up(fd: int) -> int:
 
 
 class _Notice:
-    """A pipe by which the monitor says, before a SIGTERM of its own, why it ends the running job."""
+    """A pipe by which the monitor says, before a SIGTERM of its own, which job it ends, and why."""
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
-        self._reason: str | None = None
+        self._ended: str | None = None
+        self.job: str | None = None  # the one that runs
 
     def read(self) -> str | None:
-        """Why; None if the signal does not come from the monitor, or does so again."""
+        """Why the running job is to end.
+
+        None if the signal does not come from the monitor, or does so again, or came too late for its job.
+        """
         try:
-            self._reason = os.read(self._fd, 4096).decode()
+            self._ended, _, reason = os.read(self._fd, 4096).decode().partition("\n")
         except OSError:  # nothing is there, or a task has closed the pipe
             return None
-        return self._reason
+        return reason if self._ended == self.job else None
 
-    def is_given(self) -> bool:
-        """Whether the job was to end, also where the task has a handler of its own for the signal."""
-        return self._reason is not None or self.read() is not None
+    def is_given(self, job_id: str) -> bool:
+        """Whether this job was to end, also where the task has a handler of its own for the signal."""
+        self.read()
+        return self._ended == job_id
 
 
 def _heed_the_monitor_alone(notice: _Notice) -> None:
