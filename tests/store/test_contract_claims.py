@@ -160,7 +160,7 @@ def test_jobs_that_are_done_are_settled_with_all_that_came_out_of_them(store: St
     ends = [
         plain._replace(state="done", finished=NOW + 1, expires=NOW + 9, result=b"1"),
         empty._replace(state="done", finished=NOW + 2, result=None),
-        large._replace(state="done", finished=NOW + 3, result=bytes(range(256)) * 1000, output="\n".join("ab")),
+        large._replace(state="done", finished=NOW + 3, result=bytes(range(256)) * 1000, output="a\nb"),
         failed._replace(state="error", error="after the others"),
         odd._replace(
             state="done", finished=1 << 60, result=b"\0", output='"\U0001f600 \\n\x01ü', reason="'; --",
