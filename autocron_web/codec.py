@@ -66,7 +66,7 @@ def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     call = loads(data)
     if type(call) is list and len(call) == 2:
         args, kwargs = call
-        if type(args) is list and type(kwargs) is dict and set(map(type, kwargs)) <= {str}:
+        if type(args) is list and type(kwargs) is dict and (not kwargs or set(map(type, kwargs)) <= {str}):
             return tuple(args), kwargs
     raise NotStorable("a stored call is damaged: it is not a list of arguments and a dict of named ones")
 

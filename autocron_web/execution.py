@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,9 +112,12 @@ def call_in_surroundings(function: Callable[..., Any], args: tuple[Any, ...], kw
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    with _surrounded():
+    with _surrounded() if surroundings else _NOTHING:
         value = _called(function, args, kwargs)
         return _run_coroutine(value) if isinstance(value, Coroutine) else value
+
+
+_NOTHING = nullcontext()
 
 
 @contextmanager

@@ -123,8 +123,10 @@ def succeeded(
     `result_ttl` is how long it is kept if its task does not say that.
     """
     lasting = int(job.meta["result_ttl"] * SECOND) if "result_ttl" in job.meta else result_ttl
-    done = _finished(job, moment, state="done", reason=reason, result=result, codec=codec, output=output)
-    return done._replace(expires=moment + lasting)
+    return job._replace(
+        state="done", finished=moment, expires=moment + lasting, reason=reason, result=result, codec=codec,
+        output=output,
+    )  # fmt: skip
 
 
 def failed(

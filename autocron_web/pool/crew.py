@@ -279,10 +279,10 @@ class Crew:
     # -- what workers say ------------------------------------------------------------------------------
 
     def _hear(self, worker: Worker) -> None:
-        """What it says, and before that what it has laid down on its shelf: for `result` in that order."""
+        """What it has laid down on its shelf, then what it says; read in the other order."""
         try:
             frames = worker.channel.receive()
-            results = worker.shelf.results() if len(worker.runs) > 1 else []
+            done = worker.shelf.done() if len(worker.runs) > 1 else []
         except WireError as error:
             if not any(
                 run.verdict for run in worker.runs.values()
@@ -292,11 +292,13 @@ class Crew:
             return
         if frames is None:
             self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
-        for frame in results:
-            self._finished(worker, frame, worker.output.drained())
+        if done:
+            self._prove(worker)
+            self._dispatch.done(worker, done)
+            self._heed_end(worker, {})
         for frame in frames or ():
             if frame.kind == Kind.RESULT:
-                self._finished(worker, frame, worker.output.take())  # while several run, by all of them
+                self._finished(worker, frame)
                 worker.go_on()
             elif frame.kind == Kind.READY:
                 self._ready(worker, frame.head)
@@ -304,7 +306,7 @@ class Crew:
                 self._freed(worker, frame.head)
             else:
                 self.on_ask(worker, frame)
-        if results or frames:
+        if done or frames:
             self._dispatch.go_on()
 
     def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
@@ -345,7 +347,7 @@ class Crew:
             if worker.since > self._failed_at:
                 self._failures = 0
 
-    def _finished(self, worker: Worker, frame: Frame, printed: str | None) -> None:
+    def _finished(self, worker: Worker, frame: Frame) -> None:
         head = frame.head
         run = worker.runs.get(head["id"])
         if run is None:
@@ -357,6 +359,7 @@ class Crew:
             worker.report()
             if not run.shared:
                 self._dispatch.worker_out(worker)
+        printed = worker.output.take()  # while several jobs run, by all of them
         self._dispatch.result(worker, head, frame.blob, head.get("output", printed))
         if worker.retiring and not worker.runs and not worker.reporting:
             self._dismiss(worker)

@@ -25,6 +25,7 @@ from .storethread import StoreThread
 
 if TYPE_CHECKING:
     from .member import Worker
+    from .shelf import Done
 
 COLLECT = 0.005  # seconds that outcomes of short jobs may be collected for one commit
 LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it was set
@@ -200,6 +201,21 @@ class Dispatcher:
         self._hands.free.pace.note(job.task, head.get("seconds", 0.0))
         if not worker.runs and not worker.retiring and not worker.reporting:
             self._hands.free.add(worker)
+
+    def done(self, worker: Worker, ends: list[Done]) -> None:
+        """The worker has come to the end of jobs from its shelf. What follows is for `go_on`."""
+        moment = now()
+        for end in ends:
+            if end.id not in worker.runs:
+                continue
+            job, run = self._hands.take(worker, end.id)
+            self._progress.forget(end.id)
+            output = worker.output.drained()
+            if run.verdict is not None:
+                self._settle_without_worker(run.verdict(job, moment)._replace(output=output))
+            else:
+                self._settle(succeeded(job, moment, end.result, end.codec, output, None, self.result_ttl))
+            self._hands.free.pace.note(job.task, end.seconds)
 
     def progress(self, job_id: str, note: list[Any]) -> None:
         """The job has got on."""

@@ -11,20 +11,21 @@ if TYPE_CHECKING:
     from .member import Worker
 
 SHORT = 0.005  # seconds: jobs of tasks that take no longer lie ready for workers
+SHARE = 0.2  # of the newest job in the moving averages
 
 
 class Pace:
     """How long jobs last: moving averages, in seconds."""
 
     def __init__(self) -> None:
-        self.mean = 1.0  # of all tasks
+        self.mean: float | None = None  # of all tasks; None before the first job
         self._of_task: dict[str, float] = {}
 
     def note(self, task: str, seconds: float) -> None:
         """A job of this task has ended."""
-        self.mean += 0.2 * (seconds - self.mean)
+        self.mean = seconds if self.mean is None else self.mean + SHARE * (seconds - self.mean)
         before = self._of_task.get(task, seconds)
-        self._of_task[task] = before + 0.2 * (seconds - before)
+        self._of_task[task] = before + SHARE * (seconds - before)
 
     def is_short(self, task: str) -> bool:
         """Whether the task's next job is probably short; one that has never run is not known to be."""
@@ -96,11 +97,15 @@ class FreeWorkers:
         (self._sharing if concurrency > 1 else self._alone).append(worker)
         return worker, concurrency
 
-    def shelf(self) -> Worker | None:
-        """The worker on whose shelf the next short job is to lie, or None where none has room."""
-        found = [worker for worker in self._alone if worker.shelf_room > 0]
-        return min(found, key=lambda worker: len(worker.runs), default=None)
+    @property
+    def shelves(self) -> list[Worker]:
+        """Those on whose shelves a short job can lie, the emptiest first."""
+        return sorted((worker for worker in self._alone if worker.shelf_room > 0), key=_jobs)
 
     def is_short(self, job: Job) -> bool:
         """Whether the job may lie on a shelf: it is short as far as is known, and has done no harm."""
         return not job.crashes and self.pace.is_short(job.task) and self.concurrency.get(job.task, 1) == 1
+
+
+def _jobs(worker: Worker) -> int:
+    return len(worker.runs)

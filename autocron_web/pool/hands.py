@@ -55,7 +55,7 @@ class Hands:
         free, mean = self.free, self.free.pace.mean
         must_wait = bool(self.ready) or (self._next is not None and not free.has_room(self._next))
         at_once = min(MOST, free.idle + (0 if must_wait else free.room))
-        if mean >= SHORT or not (free.idle or free.shelf()):
+        if mean is None or mean >= SHORT or not (free.idle or free.shelves):
             return at_once
         most = min(MOST, int(AHEAD / (mean + OVERHEAD)))
         missing = most - len(self.ready) - free.lying
@@ -105,12 +105,14 @@ class Hands:
         return job
 
     def _stock(self) -> None:
-        """Lay short jobs on shelves, in their order."""
-        while self.ready and self.free.is_short(self.ready[0]):
-            worker = self.free.shelf()
-            if worker is None or not worker.put(self.ready[0]):
-                break
-            self._give(worker)
+        """Lay short jobs on shelves, in their order, by turns."""
+        shelves = deque(self.free.shelves if self.ready else ())
+        while shelves and self.ready and self.free.is_short(self.ready[0]):
+            if shelves[0].put(self.ready[0]):
+                self._give(shelves[0])
+                shelves.rotate(-1)
+            else:
+                shelves.popleft()
         if self._look is None and self.free.lying:
             self._look = self._loop.after(LOOK, self._look_at_shelves)
 

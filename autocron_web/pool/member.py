@@ -117,11 +117,12 @@ class Worker:
     def shelf_room(self) -> int:
         """How many more short jobs may lie ready for it: none unless it runs a short one."""
         first = next(iter(self.runs.values()), None)
-        if first is None or not first.is_short or first.shared or self.reporting or self.loads:
+        if first is None or not first.is_short or first.shared or first.verdict:
             return 0
-        if not self.is_staying or any(run.verdict for run in self.runs.values()):
+        if not self.is_staying or self.reporting or self.loads:
             return 0
-        return self.limits.left(self.jobs, MOST) - len(self.runs)
+        most = MOST if self.limits.max_jobs is None else self.limits.max_jobs - self.jobs
+        return min(MOST - len(self.runs), most)
 
     @property
     def rests_for(self) -> float:
@@ -141,10 +142,10 @@ class Worker:
     def put(self, job: Job) -> bool:
         """Lay a short job on the shelf, for when the others have ended; False if that has no room."""
         run = Run(job.meta.get("timeout"))
-        if not self.shelf.put(_run_frame(job, run)):
-            return False
-        self._note(job.id, run)
-        return True
+        room = self.shelf_room > 0 and self.shelf.put(job, _is_last(job))
+        if room:
+            self._note(job.id, run)
+        return room
 
     def go_on(self) -> None:
         """It has told how a job has ended, and waits: let it take the next one from its shelf."""
@@ -153,7 +154,7 @@ class Worker:
 
     def take_back(self) -> list[str]:
         """The jobs that lie on the shelf, in their order: they are not its own any more."""
-        jobs = [frame.head["id"] for frame in self.shelf.clear()]
+        jobs = self.shelf.clear()
         for job_id in jobs:
             del self.runs[job_id]
         self.jobs -= len(jobs)
@@ -285,10 +286,6 @@ class Limits(NamedTuple):
     max_jobs: int | None = None
     max_memory: int | None = None  # MiB
 
-    def left(self, jobs: int, most: int) -> int:
-        """How many more jobs may lie ready for a worker that was given so many: `most`, or fewer."""
-        return most if self.max_jobs is None else min(most, self.max_jobs - jobs)
-
     def is_used_up(self, worker: Worker) -> bool:
         """Whether another worker is to take its place: its job has just ended."""
         if self.max_jobs is not None and worker.jobs >= self.max_jobs:
@@ -304,7 +301,12 @@ def _run_frame(job: Job, run: Run) -> Frame:
         "attempt": job.attempt,
         "created": job.created,
         "codec": job.codec,
-        "last": job.meta.get("failures", 0) >= job.meta.get("retries", 0),
+        "last": _is_last(job),
         "shared": run.shared,
     }
     return Frame(Kind.RUN, 0, head, job.payload)
+
+
+def _is_last(job: Job) -> bool:
+    """Whether no try follows this one if it fails."""
+    return bool(job.meta.get("failures", 0) >= job.meta.get("retries", 0))

@@ -13,14 +13,30 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
+from typing import NamedTuple
 
+from ..jobs import Job
 from ..process import identity
-from .wire import Frame, decode, encode
+from .wire import Frame, Kind, WireError
 
 MOST = 100  # jobs on one shelf
 LARGEST = (
     2048  # bytes of a message: as many as there may be fit the usual buffer of a socket, if they are short
 )
+
+# These messages never leave a pool, and there are many of them: a fixed form takes a third of JSON's time.
+_JOB = struct.Struct(">qq?4H")  # created, attempt, last; then the sizes of id, task, queue, codec, then these
+_DONE = struct.Struct(">dHH")  # seconds; then the sizes of id and codec, then these, then the result
+
+
+class Done(NamedTuple):
+    """A job from the shelf whose function has returned, and of which there is nothing else to tell."""
+
+    id: str
+    codec: str
+    seconds: float
+    result: bytes
 
 
 class Shelf:
@@ -36,24 +52,25 @@ class Shelf:
         """The descriptor that the worker inherits."""
         return self._theirs.fileno()
 
-    def put(self, frame: Frame) -> bool:
-        """Lay a job down; False if it is too large, or has no room."""
-        data = encode(frame)
-        if len(data) > LARGEST:
+    def put(self, job: Job, last: bool) -> bool:
+        """Lay a job down; False if it is too large, or has no room. last: no try follows this one."""
+        texts = [text.encode() for text in (job.id, job.task, job.queue, job.codec)]
+        if sum(map(len, texts)) + len(job.payload) > LARGEST - _JOB.size:
             return False
+        head = _JOB.pack(job.created, job.attempt, last, *map(len, texts))
         try:
-            self._ours.send(data)
+            self._ours.send(b"".join((head, *texts, job.payload)))
         except OSError:  # the buffer is full
             return False
         return True
 
-    def results(self) -> list[Frame]:
-        """What has become of jobs from here, in their order. Raises `WireError`."""
-        return _read_all(self._ours)
+    def done(self) -> list[Done]:
+        """The jobs from here that have ended, in their order. Raises `WireError`."""
+        return [_done(message) for message in _read_all(self._ours)]
 
-    def clear(self) -> list[Frame]:
-        """Take back the jobs that the worker has not taken, in their order."""
-        return _read_all(self._theirs)
+    def clear(self) -> list[str]:
+        """Take back the jobs that the worker has not taken: their ids, in their order."""
+        return [_job(message).head["id"] for message in _read_all(self._theirs)]
 
     def close(self) -> None:
         self._ours.close()
@@ -68,29 +85,32 @@ class WorkersShelf:
         self._fd, self._identity = fd, identity(fd)
 
     def take(self) -> Frame | None:
-        """The next job, or None."""
+        """The next job, as if it came on the line, or None."""
         if identity(self._fd) != self._identity:
             return None  # a task has closed it: the monitor takes back what lies here
         try:
-            return decode(self._socket.recv(LARGEST))
+            return _job(self._socket.recv(LARGEST))
         except BlockingIOError:
             return None
 
-    def exchange(self, result: Frame) -> Frame | None:
+    def exchange(self, done: Done) -> Frame | None:
         """Lay down what has become of the last job, and take the next one.
 
-        None if there is no other, or if the result is too large: then it is told on the line.
+        None if there is no other, or if the result is too large: then the line is the way to tell it.
         """
-        data = encode(result)
-        following = self.take() if len(data) <= LARGEST else None
+        if len(done.result) > LARGEST // 2:
+            return None
+        following = self.take()
         if following is not None:
-            self._send(data)
+            self._send(done)
         return following
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, done: Done) -> None:
+        job_id, codec = done.id.encode(), done.codec.encode()
+        message = _DONE.pack(done.seconds, len(job_id), len(codec)) + job_id + codec + done.result
         while True:
             try:
-                self._socket.send(data)
+                self._socket.send(message)
                 return
             except BlockingIOError:  # the monitor reads in a moment
                 poll = select.poll()
@@ -98,10 +118,36 @@ class WorkersShelf:
                 poll.poll()
 
 
-def _read_all(sock: socket.socket) -> list[Frame]:
-    frames = []
+def _job(message: bytes) -> Frame:
+    created, attempt, last, *sizes = _JOB.unpack_from(message)
+    texts, start = [], _JOB.size
+    for size in sizes:
+        texts.append(message[start : start + size].decode())
+        start += size
+    job_id, task, queue, codec = texts
+    head = {
+        "id": job_id, "task": task, "queue": queue, "attempt": attempt, "created": created, "codec": codec,
+        "last": last, "shared": False,
+    }  # fmt: skip
+    return Frame(Kind.RUN, 0, head, message[start:])
+
+
+def _done(message: bytes) -> Done:
+    try:
+        seconds, size, codec_size = _DONE.unpack_from(message)
+        middle = _DONE.size + size
+        end = middle + codec_size
+        return Done(
+            message[_DONE.size : middle].decode(), message[middle:end].decode(), seconds, message[end:]
+        )
+    except (struct.error, UnicodeDecodeError):  # a task has written to the socket
+        raise WireError(f"a message of {len(message)} bytes on the shelf is none of a worker's") from None
+
+
+def _read_all(sock: socket.socket) -> list[bytes]:
+    messages = []
     try:
         while True:
-            frames.append(decode(sock.recv(LARGEST)))
+            messages.append(sock.recv(LARGEST))
     except BlockingIOError:
-        return frames
+        return messages

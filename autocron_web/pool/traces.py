@@ -12,7 +12,7 @@ import socket
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from ..process import children, identity
@@ -29,8 +29,9 @@ _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _SIGNALS = tuple(range(1, 32))
 
-#: `signal.getsignal` without its enums, which cost thirty times as much.
+#: Functions of `signal` without its enums, which cost thirty times as much.
 _handler_of: Callable[[int], Any] = sys.modules["_signal"].getsignal
+_mask: Callable[[int, Iterable[int]], Any] = sys.modules["_signal"].pthread_sigmask
 _environment: dict[bytes, bytes] = vars(os.environ)["_data"]  # `dict(os.environ)` decodes all of it
 
 
@@ -74,7 +75,7 @@ class Traces:
         self._path = list(sys.path)
         self._modules = len(sys.modules)
         self._handlers = list(map(_handler_of, _SIGNALS))
-        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._blocked = _mask(signal.SIG_BLOCK, ())
         self._timers = [timer for timer in _TIMERS if not signal.getitimer(timer)[0]]
         self._umask = _umask()
         self._knobs = [get() for get, _ in _KNOBS]
@@ -108,7 +109,7 @@ class Traces:
             for number, now, before in zip(_SIGNALS, handlers, self._handlers, strict=True):
                 if now != before and before is not None:  # None: not set from Python
                     signal.signal(number, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+        _mask(signal.SIG_SETMASK, self._blocked)
 
     def _put_back_streams(self) -> None:
         for index, pipe in enumerate(self._pipes):

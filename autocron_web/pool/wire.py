@@ -74,16 +74,6 @@ def encode(frame: Frame) -> bytes:
     return HEADER.pack(PROTOCOL, frame.kind, frame.id, len(head), len(frame.blob)) + head + frame.blob
 
 
-def decode(message: bytes) -> Frame:
-    """The frame that is the whole of a message. Raises `WireError`."""
-    if len(message) >= HEADER.size:
-        protocol, kind, number, head_size, blob_size = HEADER.unpack_from(message)
-        middle = HEADER.size + head_size
-        if protocol == PROTOCOL and len(message) == middle + blob_size:
-            return Frame(kind, number, _head(message[HEADER.size : middle]), message[middle:])
-    raise WireError(f"a message of {len(message)} bytes is no frame")
-
-
 class Decoder:
     """Cuts a stream of bytes into frames."""
 
@@ -112,7 +102,7 @@ class Decoder:
         return frames
 
 
-def _head(data: bytes | bytearray) -> dict[str, Any]:
+def _head(data: bytearray) -> dict[str, Any]:
     if not data:
         return {}
     try:

@@ -24,7 +24,7 @@ from ..tasks import registry
 from .beside import Beside
 from .line import Line, WorkerClient
 from .loader import LoadError, app_files, defining_modules, executed, has_imported, import_modules, load_app
-from .shelf import WorkersShelf
+from .shelf import Done, WorkersShelf
 from .traces import Traces, has_printed
 from .wire import Frame, Kind
 
@@ -107,8 +107,8 @@ class _Worker:
         if spent:
             outcome.head["spent"] = spent
         elif outcome.is_plain and not has_imported() and not has_printed():
-            outcome.head["id"] = head["id"]
-            following = self._shelf.exchange(Frame(Kind.RESULT, 0, outcome.head, outcome.result))
+            done = Done(head["id"], outcome.head["codec"], outcome.head["seconds"], outcome.result)
+            following = self._shelf.exchange(done)
             if following is not None:
                 return following
         self._tell(frame, outcome)
