@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ class SqliteStore:
 
     # -- the caller's side ---------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
+    def enqueue(self, jobs: Sequence[Job], soon: Callable[[int], object] | None = None) -> list[str]:
         if not jobs:
             return []
         own = self._file.own()
@@ -89,7 +90,7 @@ class SqliteStore:
                 if call.answer is None:
                     leads = own.committing = True
             if leads:
-                self._write_pending(own, call)
+                self._write_pending(own, call, soon)
         finally:
             with own.commit:
                 if call.answer is None and call in own.pending:
@@ -102,13 +103,15 @@ class SqliteStore:
         assert call.answer is not None
         raise call.answer
 
-    def _write_pending(self, own: Own, mine: _Enqueue) -> None:
+    def _write_pending(self, own: Own, mine: _Enqueue, soon: Callable[[int], object] | None) -> None:
         """Group commit: the first one writes for all who wait meanwhile, with one sync of the disk."""
         calls = [mine]
         try:
             with self._file.transaction(mine.since) as connection:
                 calls = _drain(own, mine)
                 answers = [_insert(connection, call.jobs) for call in calls]
+                if soon is not None:
+                    soon(min(job.due for call in calls for job in call.jobs))
         except Exception:
             if len(calls) == 1:
                 raise
@@ -121,6 +124,8 @@ class SqliteStore:
             try:
                 with self._file.transaction(call.since) as connection:
                     answer = _insert(connection, call.jobs)
+                    if soon is not None:
+                        soon(min(job.due for job in call.jobs))
                 call.answer = answer
             except Exception as error:
                 call.answer = error
@@ -198,11 +203,26 @@ class SqliteStore:
         return Recovery(waiting, failed)
 
     def claim(self, owner: str, epoch: int, limit: int, now: int) -> list[Job]:
-        values = {"owner": owner, "epoch": epoch, "limit": limit, "now": now}
         with self._file.transaction() as connection:
+            seqs: list[int] = []
+            for priority in self._levels():
+                level = {"priority": priority, "now": now, "limit": limit - len(seqs)}
+                seqs += [seq for (seq,) in connection.execute(sql.DUE, level)]
+                if len(seqs) >= limit:
+                    break
+            if not seqs:
+                return []
+            values = {"owner": owner, "epoch": epoch, "now": now, "seqs": json.dumps(seqs)}
             rows = connection.execute(sql.CLAIM, values).fetchall()
         # RETURNING answers in any order: https://sqlite.org/lang_returning.html, section 3.
         return sorted(map(job_of, rows), key=lambda job: (-job.priority, job.due, job.seq))
+
+    def _levels(self) -> Iterator[int]:
+        """The priorities of jobs that can be claimed, highest first."""
+        [(priority,)] = self._file.read(sql.TOP_LEVEL)
+        while priority is not None:
+            yield priority
+            [(priority,)] = self._file.read(sql.NEXT_LEVEL, (priority,))
 
     def settle(self, jobs: Sequence[Job], epoch: int) -> int:
         done = [job for job in jobs if job.state == "done"]
@@ -217,8 +237,8 @@ class SqliteStore:
         return self._write(sql.ANNOTATE, (meta_text(meta), job_id, epoch)) == 1
 
     def next_due(self, now: int) -> int | None:
-        due: int | None = self._file.read(sql.NEXT_DUE, (now,))[0][0]
-        return due
+        first = [row for level in self._levels() for row in self._file.read(sql.NEXT_DUE, (level, now))]
+        return min((due for (due,) in first), default=None)
 
     def revive(self, tasks: Sequence[str]) -> int:
         return self._write_many(sql.REVIVE, [(task,) for task in tasks])
