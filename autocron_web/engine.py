@@ -26,6 +26,7 @@ from .settings import (
     main_module,
     main_name,
     mode,
+    preload,
     warn,
 )
 
@@ -108,6 +109,7 @@ class Engine:
         check_workers(workers)
         check_limit(max_jobs, "max_jobs")
         check_limit(max_memory, "max_memory")
+        preload()
         if sys.platform == "win32":
             warn("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
             return False
@@ -234,6 +236,7 @@ class Engine:
             "born": _BORN,
             "workers": self._workers,
             "limits": self._limits,
+            "preload": preload(),
             "load": {
                 "python": interpreter(),
                 "env": worker_environment(os.environ),

@@ -112,12 +112,15 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of what this process's children leave behind (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+def adopt_orphans(adopt: bool = True) -> None:
+    """Become the parent of what this process's children leave behind (prctl(2), PR_SET_CHILD_SUBREAPER).
+
+    adopt: False to leave them to the next process above that adopts orphans.
+    """
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(36, int(adopt), 0, 0, 0)
 
 
 class Child(NamedTuple):

@@ -34,6 +34,24 @@ def mode() -> str:
     return value
 
 
+#: An app whose process has more modules than this is loaded once for all workers: see `preload`.
+MANY = 300
+
+
+def preload() -> bool:
+    """Whether the pool is to load the app once and fork the workers, which takes less memory.
+
+    `AUTOCRON_PRELOAD`: `on`, `off` or `auto` (the default): on where the app's process has more than `MANY`
+    modules, which is to say a framework: forks of a small app save next to nothing. Linux only. Raises
+    `ConfigError` for anything else.
+    """
+    value = os.environ.get("AUTOCRON_PRELOAD", "auto").lower()
+    if value not in ("auto", "on", "off"):
+        raise ConfigError(f"AUTOCRON_PRELOAD is {value!r}; it can be 'auto', 'on' or 'off'")
+    wanted = value == "on" or (value == "auto" and len(sys.modules) > MANY)
+    return wanted and sys.platform == "linux"
+
+
 def home() -> str:
     """The folder of relative names: `AUTOCRON_HOME`, else systemd's `STATE_DIRECTORY`, else `~/.autocron`.
 

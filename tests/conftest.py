@@ -96,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
         for folder in ("autocron_web", "integrations"):
             compileall.compile_dir(CHECKOUT / folder, quiet=2)
     for name in list(os.environ):  # what a developer has set for an app of theirs is not for the tests
-        if name.startswith("AUTOCRON_") and not name.startswith("AUTOCRON_RANDOM_"):
+        if name.startswith("AUTOCRON_") and not name.startswith(("AUTOCRON_RANDOM_", "AUTOCRON_PRELOAD")):
             del os.environ[name]
     os.environ["AUTOCRON_TEST_SESSION"] = _SESSION
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):

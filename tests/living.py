@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_ROLE = re.compile(r"autocron_web/pool/__main__\.py (monitor|worker) ")
+_ROLE = re.compile(r"autocron_web/pool/__main__\.py (monitor|worker|template)\b")
 
 
 class Process(NamedTuple):

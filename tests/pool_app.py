@@ -196,8 +196,8 @@ def app(run_script: RunScript, tmp_path: Path, home: Path) -> Iterator[App]:
 
 
 def pids(role: str) -> set[int]:
-    """The processes of this session's pools in this role: `monitor` or `worker`."""
-    return {pid for pid, command in pool_processes().items() if f"__main__.py {role} " in command}
+    """The processes of this session's pools in this role: `monitor`, `worker` or `template`."""
+    return {pid for pid, command in pool_processes().items() if f"__main__.py {role} " in f"{command} "}
 
 
 def wait_for_pool(monitors: int = 1, workers: int = 2, timeout: float = 10) -> tuple[set[int], set[int]]:

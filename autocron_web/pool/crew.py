@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from ..process import describe_end, kill_group, pool_command
+from ..process import adopt_orphans, describe_end, kill_group
 from .dispatch import Dispatcher
 from .loop import Loop, Timer
 from .member import Limits, Outcome, Worker
-from .output import Output, Printer
-from .shelf import Shelf
-from .wire import Channel, Frame, Kind, WireError
+from .output import Printer
+from .spawn import Ends, Nursery, Unborn, start_process
+from .wire import Frame, Kind, WireError
 
 PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
 LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "database", "modules")  # of the hello, for the worker
@@ -41,6 +38,11 @@ class Crew:
         self._trouble: str | None = None  # why workers cannot load the app
         self._end: str | None = None  # how the last worker ended that could not start
         self._respawn: Timer | None = None
+        self._nursery = Nursery(loop, printer)
+        self._nursery.on_born, self._nursery.on_lost = self._born_of, self._lost
+        self._preload = False  # a template is worth it
+        self._unfit = -1  # the code for which there can be none, by when that was imported
+        self.no_template: str | None = None  # why
         self._closing = False
         self.on_ready: Callable[[dict[str, Any]], None] = lambda head: None
         self.on_ask: Callable[[Worker, Frame], None] = lambda worker, frame: None
@@ -54,7 +56,12 @@ class Crew:
     @property
     def workers(self) -> list[Worker]:
         """All worker processes, the oldest first."""
-        return list(self._workers.values())
+        return [worker for worker in self._workers.values() if not worker.is_template]
+
+    @property
+    def template(self) -> int | None:
+        """The pid of the process that has loaded the app and forks the workers, if there is one."""
+        return next((worker.pid for worker in self._workers.values() if worker.is_template), None)
 
     @property
     def size(self) -> int:
@@ -64,7 +71,8 @@ class Crew:
     @property
     def is_stuck(self) -> bool:
         """Whether every worker runs a task that waits for a job which no worker is free to run."""
-        return all(worker.is_stuck for worker in self._workers.values() if worker.is_staying)
+        staying = [worker for worker in self._workers.values() if worker.is_staying]
+        return not self._nursery.expected and all(worker.is_stuck for worker in staying)
 
     @property
     def trouble(self) -> str | None:
@@ -80,15 +88,18 @@ class Crew:
     @property
     def is_loading(self) -> bool:
         """Whether workers may come to know more tasks: in a moment, or when they can load the app again."""
-        return self._trouble is not None or any(worker.loads for worker in self._workers.values())
+        loads = any(worker.loads for worker in self._workers.values())
+        return self._trouble is not None or loads or self._nursery.expected > 0
 
     @property
     def python(self) -> str | None:
         """The interpreter of the workers."""
         return self._load["python"] if self._load else None
 
-    def load(self, load: dict[str, Any], size: int, limits: Limits, born: int) -> None:
+    def load(self, load: dict[str, Any], size: int, limits: Limits, born: int, preload: bool = False) -> None:
         """An app process has said how to load the app; `born` is when it imported its own code.
+
+        preload: whether a template is to load it once for all workers, if that can be.
 
         Workers are replaced, each after its job, if that is newer code and differs from theirs: another
         way of loading, or files that have changed since. A fork of an older process (a preloading
@@ -108,7 +119,7 @@ class Crew:
             self._failures = 0  # the newer code is tried at once
             if self._respawn is not None:
                 self._respawn.cancel()
-        self._born, self._asked, self.limits = born, size, limits
+        self._born, self._asked, self.limits, self._preload = born, size, limits, preload
         for worker in self._workers.values():
             worker.limits = limits
         self._fit()
@@ -124,6 +135,9 @@ class Crew:
         staying.sort(key=lambda worker: not worker.runs)
         for worker in staying[self.size :]:
             self.retire(worker)
+        template = self._nursery.template
+        if template is not None and template.is_template and self.size == 1:
+            self.retire(template)
         self._fill()
 
     def add_modules(self, modules: list[str]) -> None:
@@ -143,6 +157,7 @@ class Crew:
     def retire(self, worker: Worker) -> None:
         """Let the worker finish its jobs and end; another one takes its place."""
         worker.retiring = True
+        self._nursery.forget(worker)
         self._dispatch.worker_out(worker)
         if not worker.runs and not worker.reporting:
             self._dismiss(worker)
@@ -153,6 +168,7 @@ class Crew:
         if self._respawn is not None:
             self._respawn.cancel()
         for worker in list(self._workers.values()):
+            self._nursery.forget(worker)
             if worker.runs:
                 worker.kill(outcome)
             else:
@@ -170,12 +186,14 @@ class Crew:
             if ended is None:
                 return
             pid = ended.si_pid
+            if pid not in self._workers:
+                self._nursery.hear()
+            if pid not in self._workers:
+                os.waitpid(pid, 0)  # no worker, but what a worker or the template has left behind
+                continue
             kill_group(pid)  # what its task has started; before the wait, while the id is surely its own
             status = os.waitpid(pid, 0)[1]
-            worker = self._workers.pop(pid, None)
-            if worker is not None:
-                worker.process.returncode = os.waitstatus_to_exitcode(status)
-                self._buried(worker, describe_end(status))
+            self._buried(self._workers.pop(pid), describe_end(status))
 
     # -- the life of a worker --------------------------------------------------------------------------
 
@@ -187,51 +205,73 @@ class Crew:
             or (self._respawn is not None and self._respawn.callback is not None)
         ):
             return
-        staying = sum(worker.is_staying for worker in self._workers.values())
+        staying = sum(worker.is_staying for worker in self._workers.values()) + self._nursery.expected
         try:
             for _ in range(self.size - staying):
-                self._spawn(self._load)
+                if not self._begin(self._load):
+                    break
         except OSError as error:  # no process or descriptor to be had
             self._start_failed(f"could not be started ({error.strerror})")
         self.on_change(self.pids)
 
-    def _spawn(self, load: dict[str, Any]) -> None:
-        ours, theirs = socket.socketpair()
-        output = Output(self._loop, self._printer)
-        shelf = Shelf()
-        noticed, notice = os.pipe()
-        given = (theirs.fileno(), shelf.workers_end, noticed)
-        # Until the worker has handlers, a signal to all processes (Ctrl-C, a service's stop) would end it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        try:
-            process = subprocess.Popen(
-                pool_command(load["python"], "worker", *map(str, (*given, os.getpid()))),
-                env=load["env"],
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=output.worker_ends[0],
-                stderr=output.worker_ends[1],
-                pass_fds=given,
-                process_group=0,
-            )
-        except OSError:
-            ours.close()
-            shelf.close()
-            os.close(notice)
-            output.close()
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-            theirs.close()
-            os.close(noticed)
-            output.close_worker_ends()
-        worker = Worker(self._loop, process, Channel(ours), shelf, notice, output)
-        self._workers[worker.pid] = worker
-        worker.born, worker.main, worker.limits = self._born, load["main"], self.limits
-        worker.hear = output.before = lambda: self._hear(worker)
+    def _begin(self, load: dict[str, Any]) -> bool:
+        """Begin one worker; False where it waits for the template, which is loading the app."""
+        template = self._nursery.template
+        if template is None:
+            self._start(load)
+        elif template.loads:
+            return False
+        elif template.is_stale():
+            self.retire(template)
+            return self._begin(load)
+        else:
+            try:
+                self._nursery.fork(template)
+            except ConnectionError:  # it has just ended
+                self.retire(template)
+                self._start(load)
+        return True
+
+    def _start(self, load: dict[str, Any]) -> None:
+        """Start a process that loads the app. The first one is to be the template of the others."""
+        first = self._preload and self.size > 1 and self._unfit != self._born
+        if first:
+            adopt_orphans()  # a template's forks are to be children of this process
+        ends = Ends(self._loop, self._printer)
+        worker = self._enlist(start_process(load, ends), ends, self._born, load["main"])
+        if first:
+            self._nursery.template = worker
+        head = {key: load[key] for key in LOAD_KEYS}
+        worker.load({**head, "template": True} if first else head)
+
+    def _enlist(self, pid: int, ends: Ends, born: int, main: dict[str, str] | None) -> Worker:
+        worker = Worker(self._loop, pid, ends.channel, ends.shelf, ends.notice, ends.output)
+        self._workers[pid] = worker
+        worker.born, worker.main, worker.limits = born, main, self.limits
+        worker.hear = ends.output.before = lambda: self._hear(worker)
         worker.leave = lambda: self._left(worker)
-        self._loop.watch(ours, worker.hear)
-        worker.load({key: load[key] for key in LOAD_KEYS})
+        self._loop.watch(ends.channel, worker.hear)
+        return worker
+
+    def _born_of(self, pid: int, unborn: Unborn, frames: list[Frame]) -> None:
+        """The template has forked a worker, which says what the template has loaded."""
+        worker = self._enlist(pid, unborn.ends, unborn.template.born, unborn.template.main)
+        worker.loads = 1
+        self.on_change(self.pids)
+        self._heed(worker, frames)
+        self._dispatch.go_on()
+        self._fit()
+
+    def _lost(self, template: Worker) -> None:
+        """The template has not forked a worker that it was asked for: the next ones load the app."""
+        self._give_up(template, "it has not forked a worker")
+        self._start_failed("was not forked by the process that has loaded the app")
+
+    def _give_up(self, template: Worker | None, reason: str) -> None:
+        """No process that has loaded this code is to fork workers: each of them loads the app itself."""
+        self._unfit, self.no_template = self._born, reason
+        if template is not None and not template.retiring:
+            self.retire(template)
 
     def _left(self, worker: Worker) -> None:
         """The worker takes no more jobs: another one may come."""
@@ -257,6 +297,8 @@ class Crew:
         self._dispatch.worker_ended(worker, how)
         worker.close()
         if not expected:
+            if worker.ready:
+                self._give_up(self._nursery.template, f"a process {how} that had loaded the app")
             in_vain = worker.ready and self._trouble is None
             self._start_failed(how, "ended without a job" if in_vain else "cannot start")
         self.on_change(self.pids)
@@ -296,7 +338,12 @@ class Crew:
             self._prove(worker)
             self._dispatch.done(worker, done)
             self._heed_end(worker, {})
-        for frame in frames or ():
+        self._heed(worker, frames or [])
+        if done or frames:
+            self._dispatch.go_on()
+
+    def _heed(self, worker: Worker, frames: list[Frame]) -> None:
+        for frame in frames:
             if frame.kind == Kind.RESULT:
                 self._finished(worker, frame)
                 worker.go_on()
@@ -306,8 +353,6 @@ class Crew:
                 self._freed(worker, frame.head)
             else:
                 self.on_ask(worker, frame)
-        if done or frames:
-            self._dispatch.go_on()
 
     def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
         worker.loads -= 1
@@ -322,16 +367,31 @@ class Crew:
             self._fill()
             return
         self.on_ready(head)
+        self._heed_fitness(worker, head)
         if not worker.ready:
             worker.ready = True
             worker.output.take()  # what the app printed while it was loaded belongs to no job
             self._loop.after(SOUND, lambda: self._prove(worker))
             assert self._load is not None
             self.add_modules(self._load["modules"])  # those that came while it loaded
-            self._dispatch.worker_free(worker)
-            self._relieve()
+            if not worker.is_template:
+                self._dispatch.worker_free(worker)
+                self._relieve()
         elif worker.runs:
             self._dispatch.worker_free(worker)
+
+    def _heed_fitness(self, worker: Worker, head: dict[str, Any]) -> None:
+        """What was to be the template says whether it can be, or why it is a worker as any other."""
+        if worker is not self._nursery.template:
+            return
+        if head["unfit"] is None:
+            worker.is_template, self.no_template = True, None
+        elif worker.is_template:
+            self._give_up(worker, head["unfit"])
+        else:
+            self._nursery.template = None
+            self._give_up(None, head["unfit"])
+        self._loop.call_soon(self._fill)
 
     def _relieve(self) -> None:
         """A worker has come: one that was to leave can go."""

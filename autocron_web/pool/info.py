@@ -92,6 +92,8 @@ class Info:
             "apps": [{"pid": peer.pid, "born": peer.born} for peer in self._links.apps],
             "size": self._crew.size,
             "workers": [self._worker(worker) for worker in self._crew.workers],
+            "template": self._crew.template,
+            "no_template": self._crew.no_template,
             "trouble": self._crew.trouble,
             "store_trouble": self._store.trouble or None,
             "finished": {

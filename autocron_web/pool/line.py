@@ -37,7 +37,7 @@ class Line:
     """
 
     def __init__(self, sock: socket.socket, *, is_workers: bool = True) -> None:
-        self._sock = sock
+        self.sock = sock
         self._is_workers = is_workers  # not that of a process which a task has forked
         self.fd, self._identity = sock.fileno(), identity(sock.fileno())
         self.pid = os.getpid()
@@ -58,7 +58,7 @@ class Line:
             sys.stderr.write("the task has closed the worker's connection to its pool, so the worker ends\n")
             os._exit(1)
         with self._writing:
-            self._sock.sendall(encode(frame))
+            self.sock.sendall(encode(frame))
 
     def next(self) -> Frame | None:
         """The next thing to do, or None at the end of the channel."""
@@ -103,7 +103,7 @@ class Line:
         self._reading = True
         self._news.release()
         try:
-            data = self._sock.recv(262144, flags)
+            data = self.sock.recv(262144, flags)
         finally:
             self._news.acquire()
             self._reading = False

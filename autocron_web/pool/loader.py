@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import os
 import sys
 import time
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
@@ -81,13 +83,24 @@ def app_files() -> dict[str, list[int]]:
     if not has_imported():
         return {}
     files = {}
-    for name in sys.modules.keys() - _seen:
+    for name in _new_modules():
         file = getattr(sys.modules[name], "__file__", None)
         if file and is_app(file):
             mark = file_mark(file) or [0, 0]
             files[file] = mark if mark[0] < _BORN else [0, 0]
-    _seen.update(sys.modules)
+        _seen.add(name)
     return files
+
+
+def _new_modules() -> list[str]:
+    """Those at the end, as a rule. A look at all would write on memory that workers have in common."""
+    new: list[str] = []
+    with suppress(RuntimeError):  # a thread that a task has left is importing
+        new += itertools.takewhile(lambda name: name not in _seen, reversed(sys.modules))
+    if len(new) + len(_seen) != len(sys.modules):  # some have been removed, or put in again
+        new = list(sys.modules.keys() - _seen)
+        _seen.intersection_update(sys.modules)
+    return new
 
 
 def _load_by(loader: dict[str, Any]) -> None:

@@ -201,6 +201,14 @@ def _while_loading(*arguments: Any) -> bool:
     return _load is not None
 
 
+temporary: list[str] = []  # folders that were made by what was loaded: each process wants its own
+
+
+def _is_noted(path: Any) -> bool:
+    temporary.append(str(path))
+    return False
+
+
 _AUDITED: dict[str, Callable[..., bool]] = {
     "socket.bind": _binds,
     "os.remove": _removes_socket,
@@ -209,6 +217,7 @@ _AUDITED: dict[str, Callable[..., bool]] = {
     "os.posix_spawn": _is_this_script,
     "os.fork": _while_loading,  # a daemon, or a server's children
     "builtins.input": _while_loading,
+    "tempfile.mkdtemp": _is_noted,
 }
 
 # -- entries -------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -61,17 +60,10 @@ class Worker:
     """One worker process, as the monitor sees it."""
 
     def __init__(
-        self,
-        loop: Loop,
-        process: subprocess.Popen[bytes],
-        channel: Channel,
-        shelf: Shelf,
-        notice: int,
-        output: Output,
+        self, loop: Loop, pid: int, channel: Channel, shelf: Shelf, notice: int, output: Output
     ) -> None:
         self._loop = loop
-        self.process = process
-        self.pid = process.pid
+        self.pid = pid
         self.channel = channel
         self.shelf = shelf
         self._notice = notice  # a pipe by which the worker knows that a SIGTERM comes from here
@@ -79,6 +71,7 @@ class Worker:
         self.hear: Callable[[], None] = lambda: None
         self.leave: Callable[[], None] = lambda: None  # it takes no more jobs: another one may
         self.ready = False
+        self.is_template = False  # it has loaded the app, and only forks workers
         self.loads = 0  # that it was told and has not answered yet
         self.retiring = False
         self.leaving = False  # it goes when another one has come
@@ -227,7 +220,7 @@ class Worker:
     @property
     def is_staying(self) -> bool:
         """Whether it counts as one of those that there are to be."""
-        return not self.retiring and not self.leaving
+        return not self.retiring and not self.leaving and not self.is_template
 
     def load(self, head: dict[str, Any]) -> None:
         """Let it load the app, or more modules of it."""

@@ -143,7 +143,8 @@ class Monitor:
         if self._is_other(hello["version"], load["python"]) and self._crew.is_newer(born):
             self._end("the pool makes room for one with another interpreter or version", again=YIELD)
             return self._ended_by
-        self._crew.load(load, hello["workers"] or DEFAULT_WORKERS, Limits(*hello["limits"]), born)
+        workers = hello["workers"] or DEFAULT_WORKERS
+        self._crew.load(load, workers, Limits(*hello["limits"]), born, hello["preload"])
         if self._recovered:
             self._printer.say(f"{self._recovered} jobs of an earlier pool were interrupted")
             self._recovered = 0

@@ -84,6 +84,10 @@ class WorkersShelf:
         self._socket = socket.socket(fileno=fd)
         self._fd, self._identity = fd, identity(fd)
 
+    def close(self) -> None:
+        """It is that of the process from which this one was forked."""
+        self._socket.close()
+
     def take(self) -> Frame | None:
         """The next job, as if it came on the line, or None."""
         if identity(self._fd) != self._identity:

@@ -58,15 +58,23 @@ class Traces:
     """
 
     def __init__(self) -> None:
-        self._copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for fd in (1, 2)]
-        self._pipes = [identity(fd) for fd in (1, 2)]
         self._streams: list[TextIO] = [sys.stdout, sys.stderr]
         self._forms = [(stream.encoding, stream.errors) for stream in self._streams]
         self._told: set[object] = set()  # of what the log knows already
-        self._group = os.getpgid(0)
         self._decimal: Any = None
-        faulthandler.enable(self._copies[1])
+        self._copies: list[int] = []
+        self.renew()
         self.take()
+
+    def renew(self) -> None:
+        """Another process begins here, or a fork of it: with its own pipes and group."""
+        before = self._copies
+        self._copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for fd in (1, 2)]
+        self._pipes = [identity(fd) for fd in (1, 2)]
+        self._group = os.getpgid(0)
+        faulthandler.enable(self._copies[1])
+        for fd in before:
+            os.close(fd)
 
     def take(self) -> None:
         """Note how things are: the app has been loaded, or more of it."""

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import execution, reports
 from ..decorators import Cron, crons, delay
@@ -28,6 +28,9 @@ from .shelf import Done, WorkersShelf
 from .traces import Traces, has_printed
 from .wire import Frame, Kind
 
+if TYPE_CHECKING:
+    from .template import Template
+
 HIGH = 100  # tasks that close "all" descriptors often stop before it
 
 
@@ -41,9 +44,12 @@ def main(arguments: list[str]) -> None:
     _heed_the_monitor_alone(told)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    worker = _Worker(Line(socket.socket(fileno=channel)), WorkersShelf(shelf), told)
+    worker = _Worker(Line(socket.socket(fileno=channel)), WorkersShelf(shelf), told, Traces())
     try:
-        worker.serve()
+        template = worker.serve()
+        if template is not None:
+            worker = worker.forked(template.serve(), template.known)
+            worker.serve()
     except ConnectionError:  # the monitor is gone; or it has closed the channel while this was loading
         pass
     worker.end()
@@ -52,32 +58,55 @@ def main(arguments: list[str]) -> None:
 class _Worker:
     """Does what the frames on the line say, and what lies on the shelf, one after the other."""
 
-    def __init__(self, line: Line, shelf: WorkersShelf, notice: _Notice) -> None:
+    def __init__(self, line: Line, shelf: WorkersShelf, notice: _Notice, traces: Traces) -> None:
         self._line = line
         self._shelf = shelf
         self._notice = notice
         self._client = WorkerClient(line)
-        self._traces = Traces()
+        self._traces = traces
         self._beside = Beside(line, self._tell)
         engine.become_worker(self._client)
 
-    def serve(self) -> None:
-        """Until the end of the channel, or of an app that cannot be loaded."""
+    def serve(self) -> Template | None:
+        """Until the end of the channel, or an app that cannot be loaded, or of which this is the template."""
         while True:
             frame = self._line.next()
             if frame is None:
-                return
+                return None
             if frame.kind in (Kind.RUN, Kind.ON):
                 job = frame if frame.kind == Kind.RUN else self._shelf.take()
                 while job is not None:
                     job = self._run(job)
             elif frame.kind == Kind.LOAD:
                 self._client.database = frame.head.get("database", self._client.database)
-                answer = _load(frame.head)
+                template = None
+                if "template" in frame.head:
+                    from .template import Template
+
+                    template = Template(self._line.sock, _load)
+                answer = _load(frame.head) if template is None else template.load(frame)
                 self._line.send(answer)
                 if "trouble" in answer.head:
-                    return
+                    return None
                 self._traces.take()
+                if template is not None and template.unfit is None:
+                    return template
+
+    def forked(self, ends: list[int], known: dict[str, Any]) -> _Worker:
+        """This process has been forked by the template, which has loaded the app: a worker of its own."""
+        channel, shelf, notice, *streams = ends
+        for fd, stream in enumerate(streams, 1):
+            os.dup2(stream, fd)
+            os.close(stream)
+        self._notice.renew(_moved_up(notice))
+        self._traces.renew()
+        self._shelf.close()
+        line, shelf = Line(socket.socket(fileno=_moved_up(channel))), _moved_up(shelf)
+        worker = _Worker(line, WorkersShelf(shelf), self._notice, self._traces)
+        worker._client.database = self._client.database
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+        worker._line.send(Frame(Kind.READY, 0, {**known, "pid": os.getpid()}))
+        return worker
 
     def end(self) -> None:
         """Without waiting for threads that tasks have left behind."""
@@ -157,6 +186,12 @@ class _Notice:
         self._fd = fd
         self._ended: str | None = None
         self.job: str | None = None  # the one that runs
+
+    def renew(self, fd: int) -> None:
+        """Another pipe, in a fork of this process."""
+        os.close(self._fd)
+        os.set_blocking(fd, False)
+        self._fd = fd
 
     def read(self) -> str | None:
         """Why the running job is to end.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import django
+from django import db
 from django.conf import settings
 
 from . import surroundings
@@ -17,3 +18,4 @@ def load() -> None:
     urls = getattr(settings, "ROOT_URLCONF", None)
     if urls:
         import_module(urls)
+    db.connections.close_all()  # what the project has asked while it was loaded: each task connects anew
