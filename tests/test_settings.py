@@ -23,6 +23,26 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
+def test_a_template_is_for_large_apps_and_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUTOCRON_PRELOAD", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    large = len(sys.modules)
+    monkeypatch.setattr(settings, "MANY", large - 1)
+    assert settings.preload()
+    monkeypatch.setenv("AUTOCRON_PRELOAD", "off")
+    assert not settings.preload()
+    monkeypatch.setattr(settings, "MANY", 2 * large)
+    monkeypatch.setenv("AUTOCRON_PRELOAD", "auto")
+    assert not settings.preload()
+    monkeypatch.setenv("AUTOCRON_PRELOAD", "On")
+    assert settings.preload()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not settings.preload()
+    monkeypatch.setenv("AUTOCRON_PRELOAD", "yes")
+    with pytest.raises(ConfigError, match="AUTOCRON_PRELOAD is 'yes'; it can be 'auto', 'on' or 'off'"):
+        settings.preload()
+
+
 # -- the folder ------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,9 @@ if autocron.in_worker():
 """
 
 NUMBERS = """
-import random, tempfile, uuid
+import random, tempfile, types, uuid
+
+sys.modules["numpy.random"] = types.SimpleNamespace(seed=lambda: note("seeded", os.getpid()))
 
 @autocron.delay
 def numbers(word):
@@ -125,7 +127,7 @@ def test_newer_code_has_a_template_of_its_own(forked: App) -> None:
     forked.release("b")
     ((_, _, pid),) = forked.wait_for("newer")
     wait_until(lambda: not any(map(alive, [template, *workers])), 20, "the end of the older code")
-    (second,) = pids("template")
+    second = info(forked)["template"]
     assert forked.lines("loaded") == [["loaded", str(template)], ["loaded", str(second)]]
     assert int(pid) not in (template, second)
 
@@ -142,10 +144,11 @@ def test_newer_code_has_a_template_of_its_own(forked: App) -> None:
         ("kept = open(__file__)", "opened /.*/application.py"),
         ("import mmap; kept = mmap.mmap(-1, 4096)", "mapped /dev/zero"),
         ("import tempfile; kept = tempfile.mkdtemp(dir=os.path.dirname(LEDGER))", "made the folder "),
+        ("time.sleep = lambda seconds, sleep=time.sleep: sleep(seconds)", "replaced functions of the system"),
         ("import random; kept = random.Random()", "made a random.Random"),
         ("kept = subprocess.Popen(['sleep', '300']) if autocron.in_worker() else None", "process .* .sleep."),
     ],
-    ids=["thread", "socket", "epoll", "file", "memory", "folder", "numbers", "process"],
+    ids=["thread", "socket", "epoll", "file", "memory", "folder", "patch", "numbers", "process"],
 )
 def test_what_cannot_be_in_common_lets_each_worker_load_the_app(forked: App, code: str, reason: str) -> None:
     forked.add(code)
@@ -174,6 +177,7 @@ def test_random_numbers_are_those_of_each_worker(forked: App) -> None:
     forked.release("b")
     one, other = forked.wait_for("numbers", count=2)
     assert len({*one, *other}) == len(one) + len(other) - 1, (one, other)
+    assert {pid for _, pid in forked.lines("seeded")} == {one[1], other[1]}
 
 
 def test_what_a_worker_prints_belongs_to_its_job_and_signals_to_all_end_none(forked: App) -> None:
