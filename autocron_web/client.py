@@ -131,12 +131,13 @@ class StoreClient:
                 arrived.clear()
 
     def cancel(self, job_id: str, reason: str) -> bool:
-        if self._store.cancel(job_id, now(), reason):
-            return True
-        job = self._store.get(job_id)
-        if job is None or job.state != "running":
-            return False
-        return self._link.cancel(job_id)
+        while not self._store.cancel(job_id, now(), reason):
+            job = self._store.get(job_id)
+            if job is None or job.state in FINISHED:
+                return False
+            if job.state == "running":
+                return self._link.cancel(job_id)
+        return True
 
     def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
         return self._store.jobs(limit=limit, task=task, state=state)

@@ -320,7 +320,7 @@ class Crew:
 
     # -- what workers say ------------------------------------------------------------------------------
 
-    def _hear(self, worker: Worker) -> None:
+    def _hear(self, worker: Worker) -> bool:
         """What it has laid down on its shelf, then what it says; read in the other order."""
         try:
             frames = worker.channel.receive()
@@ -331,7 +331,7 @@ class Crew:
             ):  # else stopped in the middle of a request
                 self._printer.say(f"worker {worker.pid} is ended: {error}")
             kill_group(worker.pid)
-            return
+            return False
         if frames is None:
             self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
         if done:
@@ -341,6 +341,7 @@ class Crew:
         self._heed(worker, frames or [])
         if done or frames:
             self._dispatch.go_on()
+        return bool(done or frames)
 
     def _heed(self, worker: Worker, frames: list[Frame]) -> None:
         for frame in frames:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 
 
 class Timer:

@@ -68,7 +68,7 @@ class Worker:
         self.shelf = shelf
         self._notice = notice  # a pipe by which the worker knows that a SIGTERM comes from here
         self.output = output
-        self.hear: Callable[[], None] = lambda: None
+        self.hear: Callable[[], bool] = lambda: False
         self.leave: Callable[[], None] = lambda: None  # it takes no more jobs: another one may
         self.ready = False
         self.is_template = False  # it has loaded the app, and only forks workers

@@ -186,7 +186,9 @@ class Monitor:
             self._end("the store was locked", again=None)
 
     def _cancel(self, job_id: str) -> None:
-        self._dispatch.cancel(job_id, "cancelled while it ran")
+        reason = "cancelled while it ran"
+        if not self._dispatch.cancel(job_id, reason):  # it has ended, or waits again since the app looked
+            self._thread.ask(lambda store: store.cancel(job_id, now(), reason))
 
     def _report(self, job: Job) -> None:
         """A job has ended in error, and its worker with it: another one tells the app's functions."""

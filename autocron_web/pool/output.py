@@ -70,7 +70,7 @@ class Output:
         self._tail = bytearray()
         self._ends: list[int] = []
         self._poll = select.poll()
-        self.before: Callable[[], None] = lambda: None  # there is something to read
+        self.before: Callable[[], bool] = lambda: False  # hear the worker; whether it has said something
         self.worker_ends: tuple[int, int]
         ends = []
         for stream, (out, into) in enumerate(_two_pipes()):
@@ -112,23 +112,33 @@ class Output:
         self._ends.clear()
 
     def _readable(self, stream: int) -> None:
-        self.before()
-        if self._ends:
-            self._drain(stream)
+        """What has come belongs to a job whose end has not been heard yet, so that is asked first.
+
+        If something was heard, the worker may have been told to go on: then it is too late, or too soon, for
+        this look, and there will be another. And only once: what comes next may be of the next job.
+        """
+        if not self.before() and self._ends:
+            self._read(stream)
 
     def _drain(self, stream: int) -> None:
-        fd = self._ends[stream]
         for _ in range(16):  # then others have their turn
-            try:
-                data = os.read(fd, 65536)
-            except BlockingIOError:
+            if not self._read(stream):
                 return
-            if not data:  # the worker has closed its end
-                self._loop.unwatch(fd)
-                return
-            self._tail += data
-            del self._tail[:-TAIL]
-            self._printer.write(stream, data)
+
+    def _read(self, stream: int) -> bool:
+        """Whether there was something."""
+        fd = self._ends[stream]
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        if not data:  # the worker has closed its end
+            self._loop.unwatch(fd)
+            return False
+        self._tail += data
+        del self._tail[:-TAIL]
+        self._printer.write(stream, data)
+        return True
 
 
 def _two_pipes() -> list[tuple[int, int]]:

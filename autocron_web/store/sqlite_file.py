@@ -286,7 +286,7 @@ class SqliteFile:
                 if time.monotonic() - since >= self._busy_timeout:
                     raise self._explained(error) from error
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.02)
+            pause = min(pause * 1.25, 0.02)
             self.check()
 
     def _undo(self, own: Own, error: BaseException) -> None:
