@@ -119,6 +119,20 @@ def test_the_pool_goes_on_without_its_template(forked: App) -> None:
     assert len(now & workers) == 1
 
 
+@pytest.mark.once
+def test_a_template_that_hangs_is_given_up(forked: App) -> None:
+    _, template, _ = run_both(forked)
+    os.kill(template, signal.SIGSTOP)
+    (victim,) = (int(pid) for _, word, pid in forked.lines("begin") if word == "a")
+    os.kill(victim, signal.SIGKILL)
+    forked.wait_for("begin", count=3, timeout=40)
+    forked.release("a")
+    forked.release("b")
+    forked.wait_for_states("done", "done")
+    wait_until(lambda: not alive(template), 10, "the end of the template")
+    assert info(forked)["no_template"] == "it has not forked a worker"
+
+
 def test_newer_code_has_a_template_of_its_own(forked: App) -> None:
     _, template, workers = run_both(forked)
     forked.add("@autocron.delay\ndef newer(word):\n    note('newer', word, os.getpid())")
