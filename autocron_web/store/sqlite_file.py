@@ -268,7 +268,7 @@ class SqliteFile:
             connection.execute(synchronous)
             own.synchronous = synchronous
         version: int | None = None
-        pause = 0.0001
+        pause = 0.00025
         while True:
             try:
                 connection.execute(sql.BEGIN)
@@ -286,7 +286,7 @@ class SqliteFile:
                 if time.monotonic() - since >= self._busy_timeout:
                     raise self._explained(error) from error
             time.sleep(pause)
-            pause = min(pause * 1.25, 0.02)
+            pause = min(pause * 1.5, 0.02)
             self.check()
 
     def _undo(self, own: Own, error: BaseException) -> None:
