@@ -8,13 +8,14 @@ from typing import Any
 
 from ..process import adopt_orphans, describe_end, kill_group
 from .dispatch import Dispatcher
-from .loop import Loop, Timer
+from .ears import Ears
+from .loop import Loop
 from .member import Limits, Outcome, Worker
 from .output import Printer
+from .setbacks import Setbacks
 from .spawn import Ends, Nursery, Unborn, start_process
-from .wire import Frame, Kind, WireError
+from .wire import Frame
 
-PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
 LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "database", "modules")  # of the hello, for the worker
 SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
 FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
@@ -33,11 +34,8 @@ class Crew:
         self._fixed: int | None = None  # the size that somebody has set for the store
         self._load: dict[str, Any] | None = None  # how to load the app: the newest code's word
         self._born = -1  # when the process began whose word that is
-        self._failures = 0  # starts in a row that failed
-        self._failed_at = 0.0  # the last of them
-        self._trouble: str | None = None  # why workers cannot load the app
-        self._end: str | None = None  # how the last worker ended that could not start
-        self._respawn: Timer | None = None
+        self._setbacks = Setbacks(loop, printer, self._fill)
+        self._ears = self._listening()
         self._nursery = Nursery(loop, printer)
         self._nursery.on_born, self._nursery.on_lost = self._born_of, self._lost
         self._preload = False  # a template is worth it
@@ -77,7 +75,7 @@ class Crew:
     @property
     def trouble(self) -> str | None:
         """Why workers cannot start, from the first failure until one has loaded the app."""
-        return self._trouble or self._end
+        return self._setbacks.why
 
     # -- what the monitor wants ----------------------------------------------------------------------
 
@@ -89,7 +87,7 @@ class Crew:
     def is_loading(self) -> bool:
         """Whether workers may come to know more tasks: in a moment, or when they can load the app again."""
         loads = any(worker.loads for worker in self._workers.values())
-        return self._trouble is not None or loads or self._nursery.expected > 0
+        return self._setbacks.trouble is not None or loads or self._nursery.expected > 0
 
     @property
     def python(self) -> str | None:
@@ -116,9 +114,7 @@ class Crew:
                 if other or worker.is_stale():
                     self.retire(worker)
             self.add_modules(load["modules"])
-            self._failures = 0  # the newer code is tried at once
-            if self._respawn is not None:
-                self._respawn.cancel()
+            self._setbacks.forget()
         self._born, self._asked, self.limits, self._preload = born, size, limits, preload
         for worker in self._workers.values():
             worker.limits = limits
@@ -165,8 +161,7 @@ class Crew:
     def close(self, outcome: Outcome) -> None:
         """End all workers: at once where a job runs, politely where none does. `on_empty` tells when."""
         self._closing = True
-        if self._respawn is not None:
-            self._respawn.cancel()
+        self._setbacks.stop()
         for worker in list(self._workers.values()):
             self._nursery.forget(worker)
             if worker.runs:
@@ -199,11 +194,7 @@ class Crew:
 
     def _fill(self) -> None:
         """Start as many workers as are missing."""
-        if (
-            self._closing
-            or self._load is None
-            or (self._respawn is not None and self._respawn.callback is not None)
-        ):
+        if self._closing or self._load is None or self._setbacks.pausing:
             return
         staying = sum(worker.is_staying for worker in self._workers.values()) + self._nursery.expected
         try:
@@ -211,7 +202,7 @@ class Crew:
                 if not self._begin(self._load):
                     break
         except OSError as error:  # no process or descriptor to be had
-            self._start_failed(f"could not be started ({error.strerror})")
+            self._setbacks.add(f"could not be started ({error.strerror})")
         self.on_change(self.pids)
 
     def _begin(self, load: dict[str, Any]) -> bool:
@@ -248,7 +239,7 @@ class Crew:
         worker = Worker(self._loop, pid, ends.channel, ends.shelf, ends.notice, ends.output)
         self._workers[pid] = worker
         worker.born, worker.main, worker.limits = born, main, self.limits
-        worker.hear = ends.output.before = lambda: self._hear(worker)
+        worker.hear = ends.output.before = lambda: self._ears.hear(worker)
         worker.leave = lambda: self._left(worker)
         self._loop.watch(ends.channel, worker.hear)
         return worker
@@ -258,14 +249,14 @@ class Crew:
         worker = self._enlist(pid, unborn.ends, unborn.template.born, unborn.template.main)
         worker.loads = 1
         self.on_change(self.pids)
-        self._heed(worker, frames)
+        self._ears.heed(worker, frames)
         self._dispatch.go_on()
         self._fit()
 
     def _lost(self, template: Worker) -> None:
         """The template has not forked a worker that it was asked for: the next ones load the app."""
         self._give_up(template, "it has not forked a worker")
-        self._start_failed("was not forked by the process that has loaded the app")
+        self._setbacks.add("was not forked by the process that has loaded the app")
 
     def _give_up(self, template: Worker | None, reason: str) -> None:
         """No process that has loaded this code is to fork workers: each of them loads the app itself."""
@@ -293,74 +284,37 @@ class Crew:
         """The process has ended and been waited for."""
         worker.stop_clocks()
         expected, worker.retiring = worker.retiring or worker.proven or bool(worker.runs), True
-        self._hear(worker)  # a result may still lie in its channel
+        self._ears.hear(worker)  # a result may still lie in its channel
         self._dispatch.worker_ended(worker, how)
         worker.close()
         if not expected:
             if worker.ready:
                 self._give_up(self._nursery.template, f"a process {how} that had loaded the app")
-            in_vain = worker.ready and self._trouble is None
-            self._start_failed(how, "ended without a job" if in_vain else "cannot start")
+            in_vain = worker.ready and self._setbacks.trouble is None
+            self._setbacks.add(how, "ended without a job" if in_vain else "cannot start")
         self.on_change(self.pids)
         if self._closing and not self._workers:
             self.on_empty()
         self._fill()
 
-    def _start_failed(self, how: str, what: str = "cannot start") -> None:
-        self._end = f"a worker {what}: it {how}"
-        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
-        self._failures += 1
-        self._failed_at = self._loop.time()
-        if self._failures == 1:
-            self._printer.say(
-                f"a worker {what}: {self._trouble or 'it ' + how}; tried again, at most every 30 s"
-            )
-        if not self._closing:
-            self._respawn = self._loop.after(pause, self._fill)
-
     # -- what workers say ------------------------------------------------------------------------------
 
-    def _hear(self, worker: Worker) -> bool:
-        """What it has laid down on its shelf, then what it says; read in the other order."""
-        try:
-            frames = worker.channel.receive()
-            done = worker.shelf.done() if len(worker.runs) > 1 else []
-        except WireError as error:
-            if not any(
-                run.verdict for run in worker.runs.values()
-            ):  # else stopped in the middle of a request
-                self._printer.say(f"worker {worker.pid} is ended: {error}")
-            kill_group(worker.pid)
-            return False
-        if frames is None:
-            self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
-        if done:
-            self._prove(worker)
-            self._dispatch.done(worker, done)
-            self._heed_end(worker, {})
-        self._heed(worker, frames or [])
-        if done or frames:
-            self._dispatch.go_on()
-        return bool(done or frames)
-
-    def _heed(self, worker: Worker, frames: list[Frame]) -> None:
-        for frame in frames:
-            if frame.kind == Kind.RESULT:
-                self._finished(worker, frame)
-                worker.go_on()
-            elif frame.kind == Kind.READY:
-                self._ready(worker, frame.head)
-            elif frame.kind == Kind.FREE:
-                self._freed(worker, frame.head)
-            else:
-                self.on_ask(worker, frame)
+    def _listening(self) -> Ears:
+        ears = Ears(self._loop, self._dispatch, self._printer)
+        ears.on_ready = self._ready
+        ears.on_ask = lambda worker, frame: self.on_ask(worker, frame)
+        ears.on_proven = self._prove
+        ears.on_spent = self._left
+        ears.on_used_up = lambda worker: self._fill()
+        ears.on_done = self._dismiss
+        return ears
 
     def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
         worker.loads -= 1
         if "trouble" in head:
-            self._trouble = head["trouble"]
+            self._setbacks.trouble = head["trouble"]
             return  # it ends by itself
-        self._trouble = self._end = None
+        self._setbacks.loaded()
         worker.modules = frozenset(head["modules"])
         worker.files.update(head["files"])
         if worker.born != self._born and worker.is_stale():  # newer code came while this was loaded
@@ -405,42 +359,4 @@ class Crew:
         """The worker has lived for a while, or finished a job: what ends it now is nothing of its start."""
         if not worker.retiring:
             worker.proven = True
-            if worker.since > self._failed_at:
-                self._failures = 0
-
-    def _finished(self, worker: Worker, frame: Frame) -> None:
-        head = frame.head
-        run = worker.runs.get(head["id"])
-        if run is None:
-            return
-        self._prove(worker)
-        worker.files.update(head.get("files", {}))
-        self._heed_end(worker, head)
-        if "reporting" in head and (run.shared or run.verdict is None):
-            worker.report()
-            if not run.shared:
-                self._dispatch.worker_out(worker)
-        printed = worker.output.take()  # while several jobs run, by all of them
-        self._dispatch.result(worker, head, frame.blob, head.get("output", printed))
-        if worker.retiring and not worker.runs and not worker.reporting:
-            self._dismiss(worker)
-
-    def _freed(self, worker: Worker, head: dict[str, Any]) -> None:
-        """The app's functions have been told of the failed job."""
-        worker.reported()
-        worker.output.take()  # it has been shown, and belongs to no job
-        self._heed_end(worker, head)
-        if not worker.retiring:
-            self._dispatch.worker_free(worker)
-        elif not worker.runs:
-            self._dismiss(worker)
-
-    def _heed_end(self, worker: Worker, head: dict[str, Any]) -> None:
-        """Replace the worker if it may run no other task; let another one come if it has run enough."""
-        if "spent" in head:
-            self._printer.say(f"a worker is replaced: a task {head['spent']}")
-            worker.retiring = True
-            self._left(worker)
-        elif worker.is_staying and self.limits.is_used_up(worker):
-            worker.leaving = True
-            self._fill()
+            self._setbacks.lived(worker.since)

@@ -1,0 +1,65 @@
+"""Starts of workers that failed: why, and when the next one is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .loop import Loop, Timer
+from .output import Printer
+
+PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that cannot start is tried again
+
+
+class Setbacks:
+    """After each failure in a row it takes longer until the next start. The first one is told to the app."""
+
+    def __init__(self, loop: Loop, printer: Printer, again: Callable[[], None]) -> None:
+        self._loop = loop
+        self._printer = printer
+        self._again = again  # start what is missing
+        self._number = 0  # in a row
+        self._last = 0.0
+        self._pause: Timer | None = None
+        self._end: str | None = None  # how the last worker ended that could not start
+        self.trouble: str | None = None  # why workers cannot load the app: its own error
+
+    @property
+    def why(self) -> str | None:
+        """Why workers cannot start, from the first failure until one has loaded the app."""
+        return self.trouble or self._end
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the next start has to wait."""
+        return self._pause is not None and self._pause.callback is not None
+
+    def add(self, how: str, what: str = "cannot start") -> None:
+        """A worker could not be started, or has ended at once."""
+        self._end = f"a worker {what}: it {how}"
+        pause = PAUSES[min(self._number, len(PAUSES) - 1)]
+        self._number += 1
+        self._last = self._loop.time()
+        if self._number == 1:
+            self._printer.say(
+                f"a worker {what}: {self.trouble or 'it ' + how}; tried again, at most every 30 s"
+            )
+        self._pause = self._loop.after(pause, self._again)
+
+    def loaded(self) -> None:
+        """A worker has loaded the app."""
+        self.trouble = self._end = None
+
+    def lived(self, since: float) -> None:
+        """A worker that was started then can live."""
+        if since > self._last:
+            self._number = 0
+
+    def forget(self) -> None:
+        """There is newer code, which is tried at once."""
+        self._number = 0
+        self.stop()
+
+    def stop(self) -> None:
+        """No pause has to be waited for."""
+        if self._pause is not None:
+            self._pause.cancel()
