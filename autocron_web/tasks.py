@@ -83,7 +83,8 @@ class Task(Generic[P, R]):
         from . import codec
 
         signature = self._signature
-        arguments = signature.bind(*args, **kwargs).arguments
+        plain = not kwargs and options.unique is None and len(args) in self._numbers
+        arguments = {} if plain else signature.bind(*args, **kwargs).arguments
         job_id = new_id()
         if options.serializer == "pickle":
             from . import pickles
@@ -110,6 +111,15 @@ class Task(Generic[P, R]):
         import inspect
 
         return inspect.signature(self.function)
+
+    @functools.cached_property
+    def _numbers(self) -> range:
+        """How many arguments a call can have that gives them all by position: most need no closer look."""
+        kinds = [(each.kind, each.default is each.empty) for each in self._signature.parameters.values()]
+        if any(kind is kind.KEYWORD_ONLY and needed for kind, needed in kinds):
+            return range(0)
+        positional = [needed for kind, needed in kinds if kind <= kind.POSITIONAL_OR_KEYWORD]
+        return range(sum(positional), len(positional) + 1)
 
     def _unique_key(self, unique: str | None, arguments: dict[str, Any]) -> str | None:
         """The same for the same arguments, whether they were given by position or by name."""

@@ -4,8 +4,8 @@ It is started by an app process (`autocron_web.link`), outlives that process, an
 process is left. This file says when it lives and ends; the rooms beside it do the work:
 
     links      app processes: who lives, who asks, who waits
-    dispatch   the way of a job: claimed, handed over, settled
-    crew       worker processes
+    dispatch   the way of a job: claimed, handed over (`hands`), settled
+    crew       worker processes, how they begin (`spawn`), and what they say (`ears`)
     timetable  crons
     requests   what a running task asks for
     info       what is told of all this to those who ask
