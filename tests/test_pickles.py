@@ -193,6 +193,7 @@ def test_a_class_of_the_main_module_goes_both_ways(run_script: object, home: Pat
         """)
 
 
+@pytest.mark.once
 def test_a_payload_that_somebody_has_put_into_the_store_is_not_unpickled(
     way: Way, with_tasks: WithTasks, home: Path, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_crontab_is_a_text(expression: Any) -> None:
         Crontab.parse("* * * * *", order="quartz")  # type: ignore[arg-type]
 
 
+@pytest.mark.once
 @given(
     st.text(st.sampled_from("0123456789*/-, monjanL#?@é"), max_size=20), st.sampled_from(["autocron", "unix"])
 )

@@ -114,6 +114,7 @@ def test_nothing_from_before_the_cron_was_first_seen() -> None:
     )
 
 
+@pytest.mark.once
 @given(
     st.sampled_from([Every(1), Every(7.5), Every(86400), parse("*/7 3-5 * * *"), parse("0 0 * * 31")]),
     moments,

@@ -56,6 +56,7 @@ def test_what_a_field_allows() -> None:
     assert parse("0 0 * * */7", "unix").days_of_week.numbers == (6,)
 
 
+@pytest.mark.once
 @given(st.sets(st.integers(0, 59), min_size=1), st.integers(1, 59) | st.none())
 @settings(max_examples=200, deadline=None)
 def test_a_field_has_one_text_and_reads_it_back(numbers: set[int], step: int | None) -> None:

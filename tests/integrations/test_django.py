@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 # -- where it starts ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_commands_start_nothing_and_make_no_file(project: Project, home: Path) -> None:
     for words in (["check"], ["showmigrations"], ["shell", "-c", "import orders.tasks"], ["diffsettings"]):
         project.manage(*words)
@@ -174,6 +175,7 @@ def test_what_becomes_of_calls_in_transactions(project: Project) -> None:
     }
 
 
+@pytest.mark.once
 def test_that_can_be_switched_off(project: Project) -> None:
     source = """
 from django.db import transaction
@@ -245,6 +247,7 @@ urlpatterns += [path("jobs/<name>", page), path("jobs/", include("autocron_web.d
 """
 
 
+@pytest.mark.once
 def test_a_check_names_the_view_that_answers_in_the_place_of_the_status(project: Project) -> None:
     project.append("shop/urls.py", COVERED)
     said = project.manage("check", fails=True)
@@ -257,6 +260,7 @@ def test_a_check_names_the_view_that_answers_in_the_place_of_the_status(project:
     project.manage("check")
 
 
+@pytest.mark.once
 def test_a_server_does_not_start_with_wrong_settings(project: Project) -> None:
     command = (need("gunicorn"), "-b", "127.0.0.1:0", "shop.wsgi")
     said = project.run(*command, fails=True, SHOP_SETTINGS='{"WORKERS": 0, "STATUS": 1}')
@@ -318,6 +322,7 @@ class CommitTest(TransactionTestCase):
 """
 
 
+@pytest.mark.once
 def test_in_tests_of_a_project_calls_run_at_once_and_nothing_starts(project: Project, home: Path) -> None:
     project.write("orders/tests.py", TESTS)
     assert "Ran 4 tests" in project.manage("test", "--parallel", "1")

@@ -48,6 +48,7 @@ def test_reading_bytes_of_strangers(data: bytes) -> None:
     read_anything(data)
 
 
+@pytest.mark.once
 @quick
 @given(st.lists(values, max_size=2).map(tuple), st.data())
 def test_reading_damaged_bytes(args: tuple[Any, ...], data: st.DataObject) -> None:

@@ -162,6 +162,7 @@ def test_depth() -> None:
             codec.dumps(wrap(value))
 
 
+@pytest.mark.once
 @contract.holds("The arguments of a call may take 1 MiB together.", "A result may take 1 MiB.")
 @pytest.mark.parametrize("fill", ["a", "é", b"a", ("a",)], ids=["ascii", "utf-8", "base64", "tuple"])
 def test_size(fill: Any) -> None:

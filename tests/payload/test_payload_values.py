@@ -57,6 +57,7 @@ def test_the_page_lists_the_types_that_are_tested() -> None:
     assert set(listed.replace("`", " ").replace(",", " ").split()) == set(TYPES)
 
 
+@pytest.mark.once
 @contract.holds("It is plain JSON that any program can read.")
 @quick
 @given(values)
@@ -131,6 +132,7 @@ def test_identity_does_not_travel() -> None:
     assert first is not second
 
 
+@pytest.mark.once
 @contract.holds("Equal sets are stored as equal bytes.")
 @quick
 @given(st.lists(st.text() | st.integers() | st.tuples(st.text()), unique=True))

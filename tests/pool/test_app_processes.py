@@ -184,6 +184,7 @@ def test_an_app_that_forks_loses_nothing(way: Way) -> None:
     assert "Warning" not in script.stderr
 
 
+@pytest.mark.once
 def test_an_app_with_more_than_a_thousand_open_files(way: Way) -> None:
     way("""
         import resource
@@ -278,6 +279,7 @@ def test_a_job_whose_wake_was_lost_runs_all_the_same(way: Way, store: SqliteStor
     script.succeed()
 
 
+@pytest.mark.once
 def test_calls_do_not_wait_for_a_monitor_that_is_stopped(way: Way, tmp_path: Path) -> None:
     script = way(
         """

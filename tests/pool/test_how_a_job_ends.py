@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from autocron_web.jobs import now
 from autocron_web.store.sqlite import SqliteStore
 from pool_way import Way, store, way, with_tasks  # noqa: F401
@@ -108,6 +110,7 @@ def test_a_job_can_be_cancelled(way: Way, with_tasks: Callable[[str], None]) -> 
         """)
 
 
+@pytest.mark.once
 def test_a_cancel_hits_no_other_job(way: Way, with_tasks: Callable[[str], None]) -> None:
     """The worker ends its job while the cancel is on its way: the next job is none of its business."""
     with_tasks("""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pool_way import Way, WithTasks, way, with_tasks  # noqa: F401
 
 
@@ -29,6 +31,7 @@ def test_38_a_segfault_and_an_abort_are_named_with_the_line(way: Way, with_tasks
     assert "Segmentation fault" in script.stderr
 
 
+@pytest.mark.once
 def test_39_leaving_the_process_is_a_crash(way: Way, with_tasks: WithTasks) -> None:
     with_tasks("""
         @autocron.delay
@@ -98,6 +101,7 @@ def test_42_recursion_without_a_limit_is_ended_by_the_timeout(way: Way, with_tas
         """)
 
 
+@pytest.mark.once
 def test_49_a_task_that_closes_all_descriptors_crashes_alone_and_corrupts_nothing(
     way: Way, with_tasks: WithTasks
 ) -> None:

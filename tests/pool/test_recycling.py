@@ -20,6 +20,7 @@ LIMITED = """
     """
 
 
+@pytest.mark.once
 def test_after_a_number_of_jobs_another_worker_takes_over_and_none_waits_for_it(
     way: Way, with_tasks: WithTasks
 ) -> None:

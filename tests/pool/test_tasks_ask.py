@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from autocron_web.store.sqlite import SqliteStore
 from pool_way import Way, store, way, with_tasks  # noqa: F401
 
@@ -137,6 +139,7 @@ def test_a_task_that_forks_ends_once(way: Way, with_tasks: Callable[[str], None]
         """)
 
 
+@pytest.mark.once
 def test_the_largest_arguments_and_results_travel(way: Way, with_tasks: Callable[[str], None]) -> None:
     with_tasks("""
         @autocron.delay

@@ -255,6 +255,7 @@ def test_expired_jobs_are_cancelled(kit: Recording, ran: list[Any]) -> None:
     assert (result.status, result.reason, ran) == ("cancelled", "expired", [])
 
 
+@pytest.mark.once
 @contract.holds(
     "More than 10,000 runs in one go, as of a task that feeds itself, end with a `RuntimeError`.",
     "Jobs are not ended by their `timeout`, since they run in the process of the test.",
