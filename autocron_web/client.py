@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 AGAIN = 5.0  # seconds between tries to open a store that could not be used at the start
 POLL_LEAST, POLL_MOST = 0.01, 0.25  # seconds between looks at the store where no link can tell
-OFTEN = 0.004  # seconds between calls in a row: the monitor, woken early, would be in the way of the next
 
 
 class Reader(Protocol):
@@ -73,22 +72,10 @@ class StoreClient:
     def __init__(self, store: Store, link: Link) -> None:
         self._store = store
         self._link = link
-        self._called = 0.0  # the moment of the last call
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
-        due = min(job.due for job in jobs)
-        moment = time.monotonic()
-        rested, self._called = moment - self._called > OFTEN, moment
-        told = False
-
-        def soon(first: int) -> None:
-            nonlocal told
-            told = self._link.wake_at_once(first)
-
-        # The monitor wakes up while the disk writes. A call that another thread has written tells it later.
-        ids = self._store.enqueue(jobs, soon if rested else None)
-        if not told:
-            self._link.wake(due)
+        ids = self._store.enqueue(jobs)
+        self._link.wake(min(job.due for job in jobs))
         return ids
 
     def get(self, job_id: str) -> Job | None:

@@ -100,18 +100,6 @@ class Link:
         """Jobs were stored, the first due then. If that cannot be said, the monitor looks by itself."""
         self._say(Frame(Kind.WAKE, 0, {"due": due}))
 
-    def wake_at_once(self, due: int) -> bool:
-        """The same if that takes no time, as nothing need be connected or waited for. Whether it was said."""
-        own = self._own()
-        if own.sock is None or not own.lock.acquire(blocking=False):
-            return False
-        try:
-            return own.is_mine and own.send_at_once(Frame(Kind.WAKE, 0, {"due": due}))
-        except OSError:
-            return False
-        finally:
-            own.lock.release()
-
     def cancel(self, job_id: str) -> bool:
         """End a running job. Whether it could be asked for."""
         return self._say(Frame(Kind.CANCEL, 0, {"id": job_id}), patient=True)

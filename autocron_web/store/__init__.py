@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -70,14 +70,11 @@ class Store(Protocol):
 
     # -- the caller's side ---------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job], soon: Callable[[int], object] | None = None) -> list[str]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         """Store the jobs in one commit; durable on return. Answers with the id of each.
 
         A job whose id is there already is the same job written again, and is left as it is. Where a
         waiting or running job has the same `unique_key`, nothing is added and its id is the answer.
-
-        soon: called with the first moment at which a job is due, before the commit, by a store whose lock
-        makes whoever wants to claim it wait until then; by others not at all.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -91,7 +91,7 @@ class PostgresStore:
 
     # -- the caller's side ---------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job], soon: Callable[[int], object] | None = None) -> list[str]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         with self._transaction() as connection:
             return _insert(connection, jobs)
 

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class SqliteStore:
 
     # -- the caller's side ---------------------------------------------------------------------
 
-    def enqueue(self, jobs: Sequence[Job], soon: Callable[[int], object] | None = None) -> list[str]:
+    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         if not jobs:
             return []
         own = self._file.own()
@@ -90,7 +90,7 @@ class SqliteStore:
                 if call.answer is None:
                     leads = own.committing = True
             if leads:
-                self._write_pending(own, call, soon)
+                self._write_pending(own, call)
         finally:
             with own.commit:
                 if call.answer is None and call in own.pending:
@@ -103,15 +103,13 @@ class SqliteStore:
         assert call.answer is not None
         raise call.answer
 
-    def _write_pending(self, own: Own, mine: _Enqueue, soon: Callable[[int], object] | None) -> None:
+    def _write_pending(self, own: Own, mine: _Enqueue) -> None:
         """Group commit: the first one writes for all who wait meanwhile, with one sync of the disk."""
         calls = [mine]
         try:
             with self._file.transaction(mine.since) as connection:
                 calls = _drain(own, mine)
                 answers = [_insert(connection, call.jobs) for call in calls]
-                if soon is not None:
-                    soon(min(job.due for call in calls for job in call.jobs))
         except Exception:
             if len(calls) == 1:
                 raise
@@ -124,8 +122,6 @@ class SqliteStore:
             try:
                 with self._file.transaction(call.since) as connection:
                     answer = _insert(connection, call.jobs)
-                    if soon is not None:
-                        soon(min(job.due for job in call.jobs))
                 call.answer = answer
             except Exception as error:
                 call.answer = error

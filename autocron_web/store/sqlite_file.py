@@ -268,7 +268,7 @@ class SqliteFile:
             connection.execute(synchronous)
             own.synchronous = synchronous
         version: int | None = None
-        pause = 0.00025
+        pause = 0.0005
         while True:
             try:
                 connection.execute(sql.BEGIN)
