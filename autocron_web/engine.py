@@ -109,7 +109,7 @@ class Engine:
         check_workers(workers)
         check_limit(max_jobs, "max_jobs")
         check_limit(max_memory, "max_memory")
-        preload()
+        preload()  # a wrong value is told here, not by a thread that says hello later
         if sys.platform == "win32":
             warn("autocron-web starts no pool on Windows: use AUTOCRON_MODE=inline there")
             return False

@@ -24,7 +24,7 @@ from .progress import Progress
 from .storethread import StoreThread
 
 if TYPE_CHECKING:
-    from .member import Worker
+    from .member import Run, Worker
     from .shelf import Done
 
 COLLECT = 0.005  # seconds that outcomes of short jobs may be collected for one commit
@@ -92,9 +92,8 @@ class Dispatcher:
 
     def accept(self, accepting: bool) -> None:
         """Whether jobs are claimed. What lies ready is handed back when not."""
-        self._accepting = accepting
+        self._accepting, self._more = accepting, True
         self.go_on()
-        self.wake()
 
     @property
     def accepting(self) -> bool:
@@ -128,7 +127,7 @@ class Dispatcher:
             if job.id == job_id:
                 hands.ready.remove(job)
                 self._settle(cancelled(job, now(), reason))
-                self._hands.hand_out()
+                self._place()
                 self._visit(collect=False)
                 return True
         under_way = self._visiting or bool(self._outcomes)
@@ -140,11 +139,14 @@ class Dispatcher:
 
     def go_on(self) -> None:
         """Something has changed: hand out what is ready, settle what has ended, claim what could run."""
+        self._place()
+        self._visit()
+
+    def _place(self) -> None:
         if self._accepting:
             self._hands.hand_out()
         else:
             self._hands.hand_back()
-        self._visit()
 
     def worker_free(self, worker: Worker) -> None:
         """The worker can take a job, or one more."""
@@ -175,8 +177,7 @@ class Dispatcher:
         _, fatal, stack = (output or "").rpartition("Fatal Python error: ")
         stack = f"\n\n{fatal}{stack.rstrip()}" if fatal else ""
         for job_id in list(worker.runs):
-            job, run = self._hands.take(worker, job_id)
-            self._progress.forget(job_id)
+            job, run = self._take(worker, job_id)
             outcome = run.verdict or worker.outcome
             if outcome is not None:
                 job = outcome(job, now())
@@ -187,8 +188,7 @@ class Dispatcher:
 
     def result(self, worker: Worker, head: dict[str, Any], blob: bytes, output: str | None) -> None:
         """The worker has come to the end of a job. What follows from that is for `go_on`."""
-        job, run = self._hands.take(worker, head["id"])
-        self._progress.forget(job.id)
+        job, run = self._take(worker, head["id"])
         if "unknown" in head:
             self._unlearn(job)
         elif run.verdict is not None:
@@ -208,8 +208,7 @@ class Dispatcher:
         for end in ends:
             if end.id not in worker.runs:
                 continue
-            job, run = self._hands.take(worker, end.id)
-            self._progress.forget(end.id)
+            job, run = self._take(worker, end.id)
             output = worker.output.drained()
             if run.verdict is not None:
                 self._settle_without_worker(run.verdict(job, moment)._replace(output=output))
@@ -256,7 +255,7 @@ class Dispatcher:
         def visited(exchange: Exchange) -> None:
             self._visiting = False
             self._receive(exchange)
-            self._hands.hand_out()
+            self._place()
             if outcomes:
                 self.on_news(outcomes)
                 # Their task may have become known while the mark was on its way.
@@ -317,6 +316,10 @@ class Dispatcher:
 
         if late:
             self._store.ask(cancel)
+
+    def _take(self, worker: Worker, job_id: str) -> tuple[Job, Run]:
+        self._progress.forget(job_id)
+        return self._hands.take(worker, job_id)
 
     def _settle(self, job: Job) -> None:
         self._outcomes.append(job)

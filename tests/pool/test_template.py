@@ -30,9 +30,7 @@ sys.modules["numpy.random"] = types.SimpleNamespace(seed=lambda: note("seeded", 
 
 @autocron.delay
 def numbers(word):
-    note("begin", word, os.getpid())
-    while not os.path.exists(f"{LEDGER}.{word}"):
-        time.sleep(0.01)
+    hold.call(word)
     note("numbers", os.getpid(), random.random(), uuid.uuid4(), os.path.basename(tempfile.mktemp()))
 """
 
