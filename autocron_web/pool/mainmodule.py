@@ -95,8 +95,8 @@ class Load:
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.setprofile(self._watchers[1])  # first, as it would switch on the other again
         sys.settrace(self._watchers[0])
+        _born.update(_threads() - self.others - {self.thread})  # first: each may come to its server meanwhile
         _load = None
-        _born.update(_threads() - self.others - {self.thread})
         for number, handler in self._handlers.items():
             if handler is not None and signal.getsignal(number) != handler:
                 signal.signal(number, handler)
@@ -145,18 +145,17 @@ _born: set[int] = set()  # threads that were started by it: their servers must n
 
 def is_loading() -> bool:
     """Whether the caller is code that is being loaded: in its thread, or in one that was started by it."""
-    return _load is not None and get_native_id() not in _load.others
+    load = _load  # read once: another thread may be at the end of it
+    return load is not None and get_native_id() not in load.others
 
 
 def reached() -> None:
     """Serving would begin here: ends the execution, or the thread that was started by it."""
-    if is_loading():
-        assert _load is not None
-        if get_native_id() == _load.thread:
-            _load.end()
+    load = _load
+    if load is not None and get_native_id() == load.thread:
+        load.end()
+    if is_loading() or get_native_id() in _born:
         raise SystemExit  # which ends a thread without a word
-    if get_native_id() in _born:
-        raise SystemExit
 
 
 # -- audit events (https://docs.python.org/3/library/audit_events.html) ---------------------------------

@@ -10,7 +10,7 @@ import pytest
 from mainmodule_scripts import HEAD, SERVE, WSGIREF
 from mainmodule_site import Program, free_port, is_installed
 
-from conftest import cannot_run
+from conftest import RunScript, cannot_run
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc")
 
@@ -424,3 +424,39 @@ if not autocron.in_worker():
 
     program.wait(alone, 10, "the end of the thread in the worker")
     assert not program.listeners().keys() & program.processes("worker").keys()
+
+
+def test_a_thread_that_binds_while_the_execution_is_ended_does_not_serve(run_script: RunScript) -> None:
+    """The bind comes from within the end: in the very moment in which each thread is looked up."""
+    script = run_script("""
+import socket, threading
+
+from autocron_web.pool import mainmodule
+
+looked, bound, tried = threading.Event(), threading.Event(), threading.Event()
+threads = mainmodule._threads
+
+def serve():
+    looked.wait(10)
+    try:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", PORT))
+        bound.set()
+    finally:
+        tried.set()
+
+def slow_threads():
+    found = threads()
+    looked.set()
+    tried.wait(10)
+    return found
+
+with socket.create_server(("127.0.0.1", 0)) as probe:
+    PORT = probe.getsockname()[1]
+with mainmodule.Load():
+    threading.Thread(target=serve).start()
+    mainmodule._threads = slow_threads
+print("tried", tried.is_set(), "bound", bound.is_set())
+""")
+    assert script.stdout == "tried True bound False\n"
+    assert script.stderr == ""
