@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from .connection import Connection
+from .jobs import now
 from .launch import start_monitor, wait_for_end
 from .pool.wire import Frame, Kind, WireError
 from .process import identity, readable
@@ -98,7 +99,7 @@ class Link:
 
     def wake(self, due: int) -> None:
         """Jobs were stored, the first due then. If that cannot be said, the monitor looks by itself."""
-        self._say(Frame(Kind.WAKE, 0, {"due": due}))
+        self._say(Frame(Kind.WAKE, 0, {"due": due} if due > now() else {}))
 
     def cancel(self, job_id: str) -> bool:
         """End a running job. Whether it could be asked for."""

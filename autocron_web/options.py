@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import ConfigError
@@ -89,17 +90,12 @@ class Options(NamedTuple):
 
     def columns(self, due: int) -> dict[str, Any]:
         """What a job that is due then (in microseconds) has of these options, by the names of its columns."""
-        words = ("retries", "backoff", "jitter", "timeout", "result_ttl")
+        values = _of_the_monitor(self)
         return {
             "queue": self.queue,
             "priority": self.priority,
             "expires": None if self.expires is None else due + int(self.expires * SECOND),
-            # what the monitor needs later, as far as it differs from the defaults
-            "meta": {
-                word: getattr(self, word)
-                for word in words
-                if getattr(self, word) != self._field_defaults[word]
-            },
+            "meta": {} if values == _DEFAULTS else _changed(values),
         }
 
     def _check(self) -> None:
@@ -142,6 +138,17 @@ class Options(NamedTuple):
                 )
         if not is_span(self.jitter) or self.jitter > 1:
             raise ConfigError(f"jitter is {self.jitter!r}: give a share of the pause, from 0 to 1")
+
+
+#: What the monitor needs later: of these, a job keeps what differs from the defaults.
+_WORDS = ("retries", "backoff", "jitter", "timeout", "result_ttl")
+_of_the_monitor = attrgetter(*_WORDS)
+_DEFAULTS = _of_the_monitor(Options())
+
+
+def _changed(values: tuple[Any, ...]) -> dict[str, Any]:
+    pairs = zip(_WORDS, values, _DEFAULTS, strict=True)
+    return {word: value for word, value, default in pairs if value != default}
 
 
 _UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}

@@ -82,16 +82,15 @@ class Task(Generic[P, R]):
         """The record of one call. Raises TypeError for wrong arguments and `NotStorable`."""
         from . import codec
 
-        signature = self._signature
         plain = not kwargs and options.unique is None and len(args) in self._numbers
-        arguments = {} if plain else signature.bind(*args, **kwargs).arguments
+        arguments = {} if plain else self._signature.bind(*args, **kwargs).arguments
         job_id = new_id()
         if options.serializer == "pickle":
             from . import pickles
 
             payload = pickles.dump_call(self.name, job_id, tuple(args), kwargs)
         else:
-            payload = codec.dump_call(tuple(args), kwargs, names=tuple(signature.parameters))
+            payload = codec.dump_call(tuple(args), kwargs, names=self._names)
         moment = now()
         due = options.due(moment)
         return Job(
@@ -111,6 +110,10 @@ class Task(Generic[P, R]):
         import inspect
 
         return inspect.signature(self.function)
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._signature.parameters)
 
     @functools.cached_property
     def _numbers(self) -> range:

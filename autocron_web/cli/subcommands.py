@@ -206,7 +206,7 @@ def _retry(context: click.Context, job_id: str, as_json: bool) -> None:
         raise ConfigError(
             f"the job {job.id} does not begin anew: another one with its unique key waits or runs"
         )
-    pool = tell(database.path, Frame(Kind.WAKE, 0, {"due": 0}), PATIENCE)
+    pool = tell(database.path, Frame(Kind.WAKE), PATIENCE)
     _answer(database, job, "waiting", "waits again" if pool else "waits again, until a pool runs")
 
 

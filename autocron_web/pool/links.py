@@ -164,7 +164,7 @@ class Links:
     def _obey(self, peer: Peer, frame: Frame) -> None:
         head = frame.head
         if frame.kind == Kind.WAKE:
-            self.on_wake(int(head["due"]))
+            self.on_wake(int(head.get("due", 0)))
         elif frame.kind == Kind.WATCH:
             self._watchers.setdefault(head["id"], set()).add(peer)
             peer.watched.add(head["id"])

@@ -26,7 +26,8 @@ LARGEST = (
 )
 
 # These messages never leave a pool, and there are many of them: a fixed form takes a third of JSON's time.
-_JOB = struct.Struct(">qq?4H")  # created, attempt, last; then the sizes of id, task, queue, codec, then these
+# Created, attempt, last; the characters of id, task and queue, the bytes of these and the codec; then these.
+_JOB = struct.Struct(">qq?4H")
 _DONE = struct.Struct(">dHH")  # seconds; then the sizes of id and codec, then these, then the result
 
 
@@ -54,12 +55,13 @@ class Shelf:
 
     def put(self, job: Job, last: bool) -> bool:
         """Lay a job down; False if it is too large, or has no room. last: no try follows this one."""
-        texts = [text.encode() for text in (job.id, job.task, job.queue, job.codec)]
-        if sum(map(len, texts)) + len(job.payload) > LARGEST - _JOB.size:
+        sizes = len(job.id), len(job.task), len(job.queue)
+        texts = f"{job.id}{job.task}{job.queue}{job.codec}".encode()
+        if len(texts) + len(job.payload) > LARGEST - _JOB.size:
             return False
-        head = _JOB.pack(job.created, job.attempt, last, *map(len, texts))
+        head = _JOB.pack(job.created, job.attempt, last, *sizes, len(texts))
         try:
-            self._ours.send(b"".join((head, *texts, job.payload)))
+            self._ours.send(head + texts + job.payload)
         except OSError:  # the buffer is full
             return False
         return True
@@ -123,17 +125,15 @@ class WorkersShelf:
 
 
 def _job(message: bytes) -> Frame:
-    created, attempt, last, *sizes = _JOB.unpack_from(message)
-    texts, start = [], _JOB.size
-    for size in sizes:
-        texts.append(message[start : start + size].decode())
-        start += size
-    job_id, task, queue, codec = texts
+    created, attempt, last, id_size, task_size, queue_size, size = _JOB.unpack_from(message)
+    end = _JOB.size + size
+    texts = message[_JOB.size : end].decode()
+    task, queue = id_size + task_size, id_size + task_size + queue_size  # where each ends
     head = {
-        "id": job_id, "task": task, "queue": queue, "attempt": attempt, "created": created, "codec": codec,
-        "last": last, "shared": False,
+        "id": texts[:id_size], "task": texts[id_size:task], "queue": texts[task:queue],
+        "codec": texts[queue:], "attempt": attempt, "created": created, "last": last, "shared": False,
     }  # fmt: skip
-    return Frame(Kind.RUN, 0, head, message[start:])
+    return Frame(Kind.RUN, 0, head, message[end:])
 
 
 def _done(message: bytes) -> Done:

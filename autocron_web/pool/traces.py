@@ -13,20 +13,15 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, NamedTuple, TextIO
 
 from ..process import children, identity
 
 HIGH = 100  # tasks that close "all" descriptors often stop before it
 
-#: Python's settings of a process: what reads and what sets each.
-_KNOBS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
-    (sys.getrecursionlimit, sys.setrecursionlimit),
-    (sys.getswitchinterval, sys.setswitchinterval),
-    (socket.getdefaulttimeout, socket.setdefaulttimeout),
-)
-_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _SIGNALS = tuple(range(1, 32))
 
 #: Functions of `signal` without its enums, which cost thirty times as much.
@@ -50,6 +45,37 @@ def has_printed() -> bool:
 _unread = bytearray(4)
 
 
+class _State(NamedTuple):
+    """What a process can read of itself, and mostly set."""
+
+    user: tuple[int, int, int]
+    group: tuple[int, int, int]
+    limits: tuple[tuple[int, int], ...]
+    pipes: tuple[tuple[int, int] | None, ...]
+    folder: str | None
+    locale: str
+    recursion: int
+    switching: float
+    timeout: float | None
+    handlers: tuple[Any, ...]
+
+
+def _state() -> _State:
+    """Read after each task: nothing here may take long."""
+    return _State(
+        os.getresuid(),
+        os.getresgid(),
+        tuple(map(resource.getrlimit, _LIMITS)),
+        (identity(1), identity(2)),
+        _folder(),
+        _locale.setlocale(_locale.LC_ALL),
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        socket.getdefaulttimeout(),
+        tuple(map(_handler_of, _SIGNALS)),
+    )
+
+
 class Traces:
     """The process as it is to be when a task begins: as it was when the app had been loaded.
 
@@ -63,74 +89,81 @@ class Traces:
         self._told: set[object] = set()  # of what the log knows already
         self._decimal: Any = None
         self._copies: list[int] = []
-        self.renew()
         self.take()
+        self.renew()
+
+    def take(self) -> None:
+        """Note how things are: the app has been loaded, or more of it."""
+        self._state = _state()
+        self._environ = dict(_environment)
+        self._path = list(sys.path)
+        self._modules = len(sys.modules)
+        self._blocked = _mask(signal.SIG_BLOCK, ())
+        self._timers = [timer for timer in _TIMERS if not signal.getitimer(timer)[0]]
+        self._umask = _umask()
+        self._threads = set(threading.enumerate())
+        self._put_back_decimal()
 
     def renew(self) -> None:
         """Another process begins here, or a fork of it: with its own pipes and group."""
         before = self._copies
         self._copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for fd in (1, 2)]
-        self._pipes = [identity(fd) for fd in (1, 2)]
         self._group = os.getpgid(0)
         faulthandler.enable(self._copies[1])
         for fd in before:
             os.close(fd)
-
-    def take(self) -> None:
-        """Note how things are: the app has been loaded, or more of it."""
-        self._folder = _folder()
-        self._environ = dict(_environment)
-        self._path = list(sys.path)
-        self._modules = len(sys.modules)
-        self._handlers = list(map(_handler_of, _SIGNALS))
-        self._blocked = _mask(signal.SIG_BLOCK, ())
-        self._timers = [timer for timer in _TIMERS if not signal.getitimer(timer)[0]]
-        self._umask = _umask()
-        self._knobs = [get() for get, _ in _KNOBS]
-        self._locale = _locale.setlocale(_locale.LC_ALL)
-        self._limits = list(map(resource.getrlimit, _LIMITS))
-        self._user = os.getresuid(), os.getresgid()
-        self._threads = set(threading.enumerate())
-        self._put_back_decimal()
+        self._state = self._state._replace(pipes=(identity(1), identity(2)))
 
     def put_back(self, task: str) -> str | None:
         """Put back what the task has changed. Why that cannot be, so that no other may run here, or None."""
-        self._put_back_signals()
+        for timer in self._timers:
+            signal.setitimer(timer, 0)
+        _mask(signal.SIG_SETMASK, self._blocked)
+        os.umask(self._umask)
+        trouble = None
+        if _state() != self._state:
+            trouble = self._put_back_state(_state())
         self._put_back_streams()
         self._put_back_names()
         self._put_back_decimal()
-        for (get, put), value in zip(_KNOBS, self._knobs, strict=True):
-            if get() != value:
-                put(value)
-        if _locale.setlocale(_locale.LC_ALL) != self._locale:
-            _locale.setlocale(_locale.LC_ALL, self._locale)
-        os.umask(self._umask)
         self._tell_of_threads(task)
         self._tell_of_children(task)
-        return self._not_put_back()
+        return trouble
 
-    def _put_back_signals(self) -> None:
-        for timer in self._timers:
-            signal.setitimer(timer, 0)
-        handlers = list(map(_handler_of, _SIGNALS))
-        if handlers != self._handlers:
-            for number, now, before in zip(_SIGNALS, handlers, self._handlers, strict=True):
-                if now != before and before is not None:  # None: not set from Python
-                    signal.signal(number, before)
-        _mask(signal.SIG_SETMASK, self._blocked)
+    def _put_back_state(self, now: _State) -> str | None:
+        before = self._state
+        for number, handler, first in zip(_SIGNALS, now.handlers, before.handlers, strict=True):
+            if handler != first and first is not None:  # None: not set from Python
+                signal.signal(number, first)
+        for index, pipe in enumerate(before.pipes):
+            if now.pipes[index] != pipe and identity(self._copies[index]) == pipe:
+                os.dup2(self._copies[index], index + 1)
+        if before.folder is not None and now.folder != before.folder:
+            with suppress(OSError):  # a deploy has deleted it
+                os.chdir(before.folder)
+        _locale.setlocale(_locale.LC_ALL, before.locale)
+        sys.setrecursionlimit(before.recursion)
+        sys.setswitchinterval(before.switching)
+        socket.setdefaulttimeout(before.timeout)
+        if (now.user, now.group) != (before.user, before.group):
+            return "has changed the user of its process"
+        try:
+            for limit, pair in zip(_LIMITS, before.limits, strict=True):
+                resource.setrlimit(limit, pair)
+        except (ValueError, OSError):
+            return "has lowered a limit of its process for good"
+        return None
 
     def _put_back_streams(self) -> None:
-        for index, pipe in enumerate(self._pipes):
-            if identity(index + 1) != pipe and identity(self._copies[index]) == pipe:
-                os.dup2(self._copies[index], index + 1)
-            if not _is_open(self._streams[index]):
+        for index, stream in enumerate(self._streams):
+            if not _is_open(stream):
                 self._streams[index] = open(  # noqa: SIM115 - for good
                     index + 1, "w", 1, *self._forms[index], closefd=False
                 )
         sys.stdout, sys.stderr = self._streams
 
     def _put_back_names(self) -> None:
-        """The folder, and where modules and variables are looked up.
+        """Where modules and variables are looked up.
 
         A module that the task was the first to import may need what it has added there for as long as the
         process lives: it is not executed again.
@@ -148,8 +181,6 @@ class Traces:
             for name, value in self._environ.items():
                 if _environment.get(name) != value:
                     os.environb[name] = value
-        if _folder() != self._folder and self._folder is not None:
-            os.chdir(self._folder)
 
     def _put_back_decimal(self) -> None:
         """Tasks run in a copy of the context, which holds the same object for the rules of decimals."""
@@ -158,17 +189,6 @@ class Traces:
             if self._decimal is None:
                 self._decimal = decimal.getcontext().copy()
             decimal.setcontext(self._decimal.copy())
-
-    def _not_put_back(self) -> str | None:
-        if (os.getresuid(), os.getresgid()) != self._user:
-            return "has changed the user of its process"
-        if list(map(resource.getrlimit, _LIMITS)) != self._limits:
-            try:
-                for limit, before in zip(_LIMITS, self._limits, strict=True):
-                    resource.setrlimit(limit, before)
-            except (ValueError, OSError):
-                return "has lowered a limit of its process for good"
-        return None
 
     def _tell_of_threads(self, task: str) -> None:
         """They go on, and end with the worker. It does not wait for them."""

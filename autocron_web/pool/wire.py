@@ -28,7 +28,7 @@ class Kind:
     HELLO = 1  # app → monitor: who I am and how to load me; carries descriptors
     WELCOME = 2  # monitor → app: you count
     REFUSED = 3  # monitor → app: why you do not count
-    WAKE = 4  # app → monitor: jobs were stored, the first is due then
+    WAKE = 4  # app → monitor: jobs were stored, the first is due then, or now
     WATCH = 5  # app → monitor: poke me when this job may have finished
     POKE = 6  # monitor → app: look at this job in the store
     CANCEL = 7  # app → monitor: end this running job; monitor → worker: that is one of several in it

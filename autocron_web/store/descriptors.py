@@ -37,9 +37,21 @@ def _files_of(path: str) -> set[tuple[int, int]]:
     return files
 
 
-def are_intact(descriptors: Descriptors) -> bool:
-    """Whether they stand for what they stood for."""
-    return all(identity(fd) == found for fd, found in descriptors.items())
+def look_at(descriptors: Descriptors) -> tuple[bool, bool]:
+    """Whether they stand for what they stood for, and whether one of their files may have been deleted.
+
+    Before each use of the database: one system call for each.
+    """
+    linked = True
+    for fd, found in descriptors.items():
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            return False, not linked
+        if (status.st_dev, status.st_ino) != found:
+            return False, not linked
+        linked = linked and status.st_nlink > 0
+    return True, not linked
 
 
 def still_open(descriptors: Descriptors) -> Descriptors:

@@ -14,8 +14,8 @@ from typing import Any
 from ..errors import StoreError, StoreGone
 from . import sqlite_sql as sql
 from .descriptors import (
-    are_intact,
     lead_to_deleted_files,
+    look_at,
     of_database,
     set_aside,
     still_open,
@@ -73,7 +73,7 @@ class SqliteFile:
         """Make the file if there is none, and bring its schema to this version."""
         own = self.own()
         with own.write_lock:
-            self.check()
+            self._check_place()
             if own.writer is None:
                 with self._noting(own):
                     own.writer = self._open_writer()
@@ -88,11 +88,16 @@ class SqliteFile:
             self._identity = self._gone = None
 
     def check(self) -> None:
-        """Raise `StoreGone` if the file that was opened is not at its path, and from then on until `close`.
+        """Raise `StoreGone` if what was opened is not at its path any more; from then on until `close`."""
+        self._intact()
+        self._check_place()
 
-        The same if its WAL or shared memory is not: a newcomer would make others, and they would not
-        see each other's locks and jobs. Only by path: opening and closing the file would drop SQLite's
-        locks on it (https://sqlite.org/howtocorrupt.html, section 2.2).
+    def _check_place(self) -> None:
+        """`check`, after `_intact` has looked at the descriptors.
+
+        It is the same with its WAL or shared memory: a newcomer would make others, and they would not see
+        each other's locks and jobs. Only by path: opening and closing the file would drop SQLite's locks on
+        it (https://sqlite.org/howtocorrupt.html, section 2.2).
         """
         if self._identity is not None and self._gone is None:
             try:
@@ -114,7 +119,7 @@ class SqliteFile:
     def _lacks_files(self) -> bool:
         own = self.own()
         is_open = own.writer is not None or own.reader is not None  # who closes it last deletes them
-        return is_open and lead_to_deleted_files(own.descriptors, self.path)
+        return own.suspicious and is_open and lead_to_deleted_files(own.descriptors, self.path)
 
     def release_for_fork(self) -> None:
         """Close the connections, when no thread is using them; the next calls open them again."""
@@ -175,7 +180,7 @@ class SqliteFile:
         if self._identity is None:
             self.open()
         with own.read_lock:
-            self.check()
+            self._check_place()
             try:
                 if own.reader is not None:
                     return own.reader.execute(query, arguments).fetchall()
@@ -224,9 +229,12 @@ class SqliteFile:
     def _intact(self) -> Own:
         """This process's own part, without connections whose descriptors somebody else has closed."""
         own = self.own()
-        if not own.is_mine() and not are_intact(own.descriptors):
+        if own.is_mine():
+            return own
+        intact, own.suspicious = look_at(own.descriptors)
+        if not intact:
             with own.write_lock, own.read_lock:
-                if not are_intact(own.descriptors):  # another thread has not just closed them itself
+                if not look_at(own.descriptors)[0]:  # another thread has not just closed them itself
                     with set_aside(own.descriptors):
                         own.close_writer()
                         own.close_reader()
@@ -287,7 +295,7 @@ class SqliteFile:
                     raise self._explained(error) from error
             time.sleep(pause)
             pause = min(pause * 1.5, 0.02)
-            self.check()
+            self._check_place()
 
     def _undo(self, own: Own, error: BaseException) -> None:
         """Roll back, so that nothing half-done is ever committed, and say what an error of SQLite means."""
@@ -315,7 +323,7 @@ class SqliteFile:
             if self._identity is None:
                 found = os.stat(self.path)
                 self._identity = (found.st_dev, found.st_ino)
-            self.check()
+            self._check_place()
         except BaseException as error:
             connection.close()
             if isinstance(error, sqlite3.Error):
