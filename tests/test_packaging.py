@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -113,13 +114,22 @@ def test_the_sdist_contains_each_file_once_and_no_tests(built: dict[str, Path]) 
 
 @pytest.fixture
 def install(tmp_path: Path) -> Install:
-    """`install(what, …)`: what pip installs into a new environment; the answer is its Python."""
+    """`install(what, …)`: what pip installs into a new environment; the answer is its Python.
 
-    def make(*what: object) -> Path:
+    deps: False to take what it depends on from the environment of these tests: that is a hundred megabytes,
+    and the disk is busy with the tests that run at the same time.
+    """
+
+    def make(*what: object, deps: bool = True) -> Path:
         folder = tmp_path / "environment"
         run_successfully(sys.executable, "-m", "venv", "--without-pip", folder)
         python = folder / "bin" / "python"
-        run_successfully(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *what)
+        options = ["--quiet"] if deps else ["--quiet", "--no-deps"]
+        run_successfully(sys.executable, "-m", "pip", "--python", python, "install", *options, *what)
+        if not deps:
+            [packages] = folder.glob("lib/python*/site-packages")
+            # Only the folder: the hook by which the clone is installed there is not run.
+            packages.joinpath("deps.pth").write_text(sysconfig.get_path("purelib"))
         return python
 
     return make
@@ -145,7 +155,8 @@ print(json.dumps([names, files, autocron_web.__version__, importlib.metadata.ver
 def test_all_modules_can_be_imported_where_it_is_installed(
     kind: str, built: dict[str, Path], install: Install, tmp_path: Path
 ) -> None:
-    python = install(f"autocron-web[all] @ {built[kind].as_uri()}", "pytest")  # for its plugin
+    deps = kind == "wheel"  # those of the sdist are the same
+    python = install(f"autocron-web[all] @ {built[kind].as_uri()}", *["pytest"] * deps, deps=deps)
     names, files, version, installed_version = answer(python, IMPORT_ALL, tmp_path)
     modules = {
         name.removesuffix(".py").removesuffix("/__init__") for name in package_files() if name.endswith(".py")
@@ -162,7 +173,7 @@ def test_an_editable_install_needs_no_links(install: Install, tmp_path: Path) ->
     for entry in (clone / "autocron_web").iterdir():
         if entry.is_symlink():
             entry.unlink()
-    python = install("--editable", f"{clone}[all]")
+    python = install("--editable", f"{clone}[all]", deps=False)
     for name in (folder.name for folder in INTEGRATIONS.iterdir()):
         code = f"import json, autocron_web.{name} as adapter; print(json.dumps(adapter.__file__))"
         assert answer(python, code, tmp_path) == str(clone / "integrations" / name / "__init__.py")
