@@ -2,9 +2,9 @@
 # and a package index, and installs into it again only after pyproject.toml has changed.
 #
 #   make demo   [ARGS=--check]   the example newsletter, to look at; with --check it tries itself and ends
-#   make test   [ARGS="-k cron"] all tests on this Python; what differs between Pythons on the others found
+#   make test   [ARGS="-k cron"] the tests, on this Python; what differs between Pythons on the others found
 #   make test-3.13               the latter on one of them
-#   make matrix                  all servers and endings, of which make test tries some: a quarter of an hour
+#   make matrix                  all servers, frameworks and endings, of which make test tries some: 20 minutes
 #   make check                   ruff, mypy and pyright; no tests
 #   make bench  [ARGS=--quick]   how fast it is, beside others
 #   make docs    [ARGS=serve]    the site of the documentation, into site/; or shown while it is written
@@ -30,13 +30,14 @@ demo: .venv/for-demo
 	.venv/bin/python examples/newsletter/run.py $(ARGS)
 
 test: .venv/for-test
-	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix" $(ARGS)
 	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
 test-%: .venv-%/for-test
-	.venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once" $(ARGS)
+	.venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once and not matrix" $(ARGS)
 
 matrix: .venv/for-test
+	.venv/bin/python -m pytest -n 3 --dist worksteal -m matrix
 	.venv/bin/python tests/servers/table.py $(ARGS)
 
 check: .venv/for-dev

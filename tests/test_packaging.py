@@ -151,11 +151,13 @@ print(json.dumps([names, files, autocron_web.__version__, importlib.metadata.ver
 
 @pytest.mark.once
 @long
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+@pytest.mark.parametrize(
+    ("kind", "deps"),
+    [("wheel", False), ("sdist", False), pytest.param("wheel", True, marks=pytest.mark.matrix)],
+)
 def test_all_modules_can_be_imported_where_it_is_installed(
-    kind: str, built: dict[str, Path], install: Install, tmp_path: Path
+    kind: str, deps: bool, built: dict[str, Path], install: Install, tmp_path: Path
 ) -> None:
-    deps = kind == "wheel"  # those of the sdist are the same
     python = install(f"autocron-web[all] @ {built[kind].as_uri()}", *["pytest"] * deps, deps=deps)
     names, files, version, installed_version = answer(python, IMPORT_ALL, tmp_path)
     modules = {

@@ -115,6 +115,7 @@ def test_without_autostart_nothing_starts(adapter: Adapter, site: Site, home: Pa
 
 
 @pytest.mark.once
+@pytest.mark.matrix  # `make test` does so for Django and Flask, in files of their own
 @pytest.mark.timeout(180)  # each imports a framework, and one is a pytest with all its plugins
 @each_adapter
 def test_commands_that_serve_nothing_start_no_pool(adapter: Adapter, site: Site) -> None:

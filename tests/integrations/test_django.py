@@ -29,6 +29,7 @@ def test_commands_start_nothing_and_make_no_file(project: Project, home: Path) -
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.once
 def test_a_command_can_call_tasks_which_the_next_server_runs(project: Project) -> None:
     said = project.manage("shell", "-c", "from orders.tasks import context; print(context('a').status)")
     assert "waiting" in said
@@ -60,6 +61,7 @@ def test_runserver_has_one_pool_which_runs_the_new_code_after_a_reload(project: 
     assert wait_for_pool()[0] == monitors
 
 
+@pytest.mark.once
 def test_without_a_reloader_runserver_serves_too(project: Project) -> None:
     server = project.serve(*RUNSERVER, "--noreload", SHOP_SETTINGS='{"WORKERS": 1}')
     assert server.get("call/a")["result"] == seen_by("a")
@@ -70,10 +72,10 @@ def test_without_a_reloader_runserver_serves_too(project: Project) -> None:
     "command",
     [
         "gunicorn -w 2 -b 127.0.0.1:{port} shop.wsgi",
-        "gunicorn -w 2 --preload -b 127.0.0.1:{port} shop.wsgi",
+        pytest.param("gunicorn -w 2 --preload -b 127.0.0.1:{port} shop.wsgi", marks=pytest.mark.matrix),
         "uvicorn --workers 2 --port {port} shop.asgi:application",
-        "daphne -p {port} shop.asgi:application",
-        "hypercorn -w 2 -b 127.0.0.1:{port} shop.asgi:application",
+        pytest.param("daphne -p {port} shop.asgi:application", marks=pytest.mark.matrix),
+        pytest.param("hypercorn -w 2 -b 127.0.0.1:{port} shop.asgi:application", marks=pytest.mark.matrix),
     ],
 )
 @pytest.mark.once
@@ -380,6 +382,7 @@ def index(request):
 """
 
 
+@pytest.mark.once
 def test_the_specifications_own_way(project: Project, home: Path) -> None:
     project.append("shop/settings.py", "INSTALLED_APPS.remove('autocron_web.django')\n")
     project.write("orders/apps.py", APPS)
@@ -426,6 +429,7 @@ else:
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "command",
     ["python single.py runserver {port}", "gunicorn -b 127.0.0.1:{port} single"],

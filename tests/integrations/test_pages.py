@@ -77,6 +77,7 @@ def test_the_app_that_lets_admins_in_can_be_imported(run_script: RunScript) -> N
     assert "/autocron/status" in run_script(f"{source}\n{routes}", env={"AUTOCRON_MODE": "off"}).stdout
 
 
+@pytest.mark.matrix  # `make test` runs the newsletter in this way
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_runs_with_one_command_and_ends_by_ctrl_c(example: str, server: Server) -> None:
     command = f"python examples/{example}/app.py"

@@ -24,7 +24,21 @@ def program(nothing_left: list[Path]) -> Iterator[Program]:
     program.close()
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name.replace(" ", "_"))
+#: Of each way to serve one: by a framework, by a server's call, with a reloader, in a loop, in a thread.
+ALWAYS = ("flask", "django, reload", "waitress", "uvicorn", "aiohttp", "in a daemon thread")
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        pytest.param(
+            sample,
+            id=sample.name.replace(" ", "_"),
+            marks=() if sample.name in ALWAYS else pytest.mark.matrix,
+        )
+        for sample in SAMPLES
+    ],
+)
 def test_a_task_above_the_serve_call_runs_in_a_worker(
     sample: Sample, program: Program, record_property: Callable[[str, object], None]
 ) -> None:

@@ -334,6 +334,7 @@ def test_a_module_that_waits_for_a_job_is_executed_up_to_there(program: Program)
     assert program.lines("swallowed") == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "ending",
     [

@@ -41,6 +41,7 @@ def test_the_comparer_sees_what_equality_does_not() -> None:
     assert same([math.nan, {1: -0.0}], [math.nan, {1: -0.0}])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", TYPES)
 def test_each_type_comes_back_exactly(name: str) -> None:
     @settings(quick, max_examples=60)
@@ -65,6 +66,7 @@ def test_any_mixture_of_types_comes_back_exactly(value: Any) -> None:
     assert same(there_and_back(value), value)
 
 
+@pytest.mark.once
 @quick
 @given(st.lists(values, max_size=3).map(tuple), st.dictionaries(texts, values, max_size=3))
 def test_a_call_comes_back_exactly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

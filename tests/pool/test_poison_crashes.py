@@ -80,6 +80,7 @@ def test_41_endless_recursion_and_a_deep_result_end_the_job_alone(way: Way, with
     )
 
 
+@pytest.mark.once
 def test_42_recursion_without_a_limit_is_ended_by_the_timeout(way: Way, with_tasks: WithTasks) -> None:
     with_tasks("""
         import resource

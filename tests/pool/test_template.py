@@ -144,6 +144,7 @@ def test_newer_code_has_a_template_of_its_own(forked: App) -> None:
     assert int(pid) not in (template, second)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

@@ -67,6 +67,7 @@ def test_the_tests_of_the_page_pass(folder: Path) -> None:
 
 
 @pytest.mark.once
+@pytest.mark.matrix
 def test_they_pass_in_several_processes(folder: Path) -> None:
     assert PASSED in pytest_of_a_user(folder, *reversed(TESTS), "-n", "2")
 
