@@ -29,14 +29,14 @@ help:
 demo: .venv/for-demo
 	.venv/bin/python examples/newsletter/run.py $(ARGS)
 
-test: .venv/for-test
+test: .venv/for-test-once
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix" $(ARGS)
 	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
 test-%: .venv-%/for-test
 	.venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once and not matrix" $(ARGS)
 
-matrix: .venv/for-test
+matrix: .venv/for-matrix
 	.venv/bin/python -m pytest -n 3 --dist worksteal -m matrix
 	.venv/bin/python tests/servers/table.py $(ARGS)
 
@@ -72,11 +72,12 @@ clean:
 .venv-%/for-test: pyproject.toml
 	$(call install,.venv-$*,$(or $(call found,$*),$(error There is no python$* on the PATH and none among pyenv's versions)),test)
 
-# $(call install,FOLDER,PYTHON,EXTRA): what is there is used; a venv without pip is one that could not be completed
+# $(call install,FOLDER,PYTHON,EXTRA): what is there is used; a venv without pip is one that could not be completed.
+# Modules are compiled when they are first imported: most never are, and that is a third of the time.
 define install
 @echo "Installing autocron-web[$(3)] into $(1), once, with $(2)"
 @test -x $(1)/bin/pip || $(2) -m venv $(1)
-@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$(3)]'
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[$(3)]'
 @touch $(1)/for-$(3)
 endef
 

@@ -22,9 +22,6 @@ from .settings import (
     check_limit,
     check_workers,
     database_path,
-    importable,
-    main_module,
-    main_name,
     mode,
     preload,
     warn,
@@ -118,11 +115,11 @@ class Engine:
             return False
         self._limits = max_jobs, max_memory
         self._workers, self._loader, self._serve = workers, loader or origin.django_loader(), serve
-        app_id = app_id or _calling_module()
+        app_id = app_id or origin.calling_module()
         forks = serving.forks()
         if forks is None:
             return self._begin(database_file, app_id, durability, strict)
-        from . import link  # noqa: F401 - now, while this user may still read the files
+        from . import hello, link  # noqa: F401 - now, while this user may still read the files
         from .store import sqlite  # noqa: F401
 
         start = functools.partial(self._begin, database_file, app_id, durability, strict=False)
@@ -154,7 +151,7 @@ class Engine:
         import hashlib  # noqa: F401
         import inspect  # noqa: F401
 
-        from . import codec  # noqa: F401
+        from . import codec, hello  # noqa: F401
         from .link import Link
         from .store.sqlite import SqliteStore
 
@@ -228,8 +225,8 @@ class Engine:
 
     def _hello(self) -> dict[str, Any]:
         """What the monitor must know: who this is, and how a worker loads the app."""
-        from . import __version__, tasks
-        from .process import interpreter, worker_environment
+        from . import __version__
+        from .hello import way_of_loading
 
         return {
             "version": __version__,
@@ -237,17 +234,7 @@ class Engine:
             "workers": self._workers,
             "limits": self._limits,
             "preload": preload(),
-            "load": {
-                "python": interpreter(),
-                "env": worker_environment(os.environ),
-                "path": [os.path.abspath(entry) for entry in sys.path],
-                "argv": list(sys.argv),
-                "cwd": _folder(),
-                "main": _main_module(),
-                "loader": self._loader,
-                "database": self._path,
-                "modules": tasks.defining_modules(),
-            },
+            "load": way_of_loading(self._path, self._loader),
         }
 
     # -- calls -----------------------------------------------------------------------------------------
@@ -350,31 +337,6 @@ class Engine:
     def in_worker(self) -> bool:
         """Whether this process runs tasks."""
         return self._in_worker
-
-
-def _folder() -> str:
-    """The current folder, or the root where it has been deleted."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return os.sep
-
-
-def _calling_module() -> str:
-    """The import name of the module that called, outside of this package."""
-    frame = sys._getframe(1)
-    package = __name__.partition(".")[0]
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame = frame.f_back
-    name = importable(frame.f_globals.get("__name__", "__main__"))
-    return (main_name() or "interactive") if name == "__main__" else name
-
-
-def _main_module() -> dict[str, str] | None:
-    """The file of the main module and the name under which a worker executes it."""
-    file = getattr(main_module(), "__file__", None)
-    name = main_name()
-    return {"file": os.path.abspath(file), "name": name} if file and name else None
 
 
 #: The engine behind `autocron_web.start`, `delay` and all others. One application has one.

@@ -58,6 +58,16 @@ def app_origin() -> dict[str, Any] | None:
     return _factory(entry)
 
 
+def calling_module() -> str:
+    """The import name of the module that called, outside of this package."""
+    frame = sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    name = importable(frame.f_globals.get("__name__", "__main__"))
+    return (main_name() or "interactive") if name == "__main__" else name
+
+
 def app_name(origin: dict[str, Any] | None) -> str | None:
     """The name of the app that comes from there: that of its module, or of the package which that is in."""
     if origin is None:

@@ -380,7 +380,13 @@ def serve(tmp_path: Path, home: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("framework", SAMPLES)
+@pytest.mark.parametrize(
+    "framework",
+    [
+        pytest.param(name, marks=() if name == "fastapi" else pytest.mark.matrix)  # that one is in `test`
+        for name in SAMPLES
+    ],
+)
 def test_each_framework_has_its_pool(serve: Callable[..., Server], framework: str) -> None:
     server = serve(SAMPLES[framework])
     wait_for_pool()
