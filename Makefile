@@ -31,6 +31,7 @@ demo: .venv/for-demo
 
 test: .venv/for-test-once
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix" $(ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 $(others:%=.venv-%/for-test)
 	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
 test-%: .venv-%/for-test
@@ -73,13 +74,17 @@ clean:
 	$(call install,.venv-$*,$(or $(call found,$*),$(error There is no python$* on the PATH and none among pyenv's versions)),test)
 
 # $(call install,FOLDER,PYTHON,EXTRA): what is there is used; a venv without pip is one that could not be completed.
-# Modules are compiled when they are first imported: most never are, and that is a third of the time.
+# Modules are compiled when they are first imported: most never are, and that is a third of the time. Those of the
+# tests are, once for all processes that run them. `compat` is the folder itself on the path, with its links:
+# setuptools' other way is a module that is imported at the start of each of many thousand processes.
 define install
 @echo "Installing autocron-web[$(3)] into $(1), once, with $(2)"
 @test -x $(1)/bin/pip || $(2) -m venv $(1)
-@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[$(3)]'
+@$(1)/bin/python -m pip install $(quietly) --no-compile --config-settings editable_mode=compat --editable '.[$(3)]'
+@test ! -x $(1)/bin/pytest || $(1)/bin/python -m pytest --collect-only -q >/dev/null 2>&1 || true
 @touch $(1)/for-$(3)
 endef
+quietly = --quiet --disable-pip-version-check
 
 candidates = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 if_new_enough = $(shell $(1) -c 'import sys; print("$(1)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
