@@ -10,12 +10,12 @@
 #   make docs    [ARGS=serve]    the site of the documentation, into site/; or shown while it is written
 #   make clean                   remove all environments, builds and caches
 #
-# Tests wait more than they compute, so JOBS=5 of them run at a time; JOBS=0 is for -s and --pdb.
+# Tests wait more than they compute, so JOBS=6 of them run at a time; JOBS=0 is for -s and --pdb.
 #
 # An environment is made with python3 if that is new enough, else with python3.13, python3.12 or python3.11;
 # `make clean` and then `make PYTHON=/path/to/python …` choose another one.
 
-JOBS ?= 5
+JOBS ?= 6
 
 # Without compiled files each process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -31,7 +31,6 @@ demo: .venv/for-demo
 
 test: .venv/for-test-once
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix" $(ARGS)
-	@$(MAKE) --no-print-directory --jobs 2 $(others:%=.venv-%/for-test)
 	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
 test-%: .venv-%/for-test
