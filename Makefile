@@ -2,9 +2,9 @@
 # and a package index, and installs into it again only after pyproject.toml has changed.
 #
 #   make demo   [ARGS=--check]   the example newsletter, to look at; with --check it tries itself and ends
-#   make test   [ARGS="-k cron"] the tests, on this Python; what differs between Pythons on the others found
+#   make test   [ARGS="-k cron"] the tests, on this Python; what may differ between Pythons on the others found
 #   make test-3.13               the latter on one of them
-#   make matrix                  all servers, frameworks and endings, of which make test tries some: 20 minutes
+#   make matrix                  all Pythons, servers, frameworks and endings, of which make test tries some: half an hour
 #   make check                   ruff, mypy and pyright; no tests
 #   make bench  [ARGS=--quick]   how fast it is, beside others
 #   make docs    [ARGS=serve]    the site of the documentation, into site/; or shown while it is written
@@ -33,11 +33,18 @@ test: .venv/for-test-once
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix" $(ARGS)
 	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
-test-%: .venv-%/for-test
-	.venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once and not matrix" $(ARGS)
+# What may differ between Pythons: processes, forks, signals, how modules are loaded. (5: ARGS choose none of these.)
+test-%: .venv-%/for-versions
+	$(not_once) tests/pool tests/mainmodule $(ARGS) || [ $$? -eq 5 ]
+
+matrix-%: .venv-%/for-test
+	$(not_once)
+
+not_once = .venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once and not matrix"
 
 matrix: .venv/for-matrix
 	.venv/bin/python -m pytest -n 3 --dist worksteal -m matrix
+	@for version in $(others); do $(MAKE) --no-print-directory matrix-$$version || exit 1; done
 	.venv/bin/python tests/servers/table.py $(ARGS)
 
 check: .venv/for-dev
@@ -69,8 +76,11 @@ clean:
 .venv-docs/for-docs: pyproject.toml
 	$(call install,.venv-docs,$(python),docs)
 
+.venv-%/for-versions: pyproject.toml
+	$(call install,.venv-$*,$(call needed,$*),versions)
+
 .venv-%/for-test: pyproject.toml
-	$(call install,.venv-$*,$(or $(call found,$*),$(error There is no python$* on the PATH and none among pyenv's versions)),test)
+	$(call install,.venv-$*,$(call needed,$*),test)
 
 # $(call install,FOLDER,PYTHON,EXTRA): what is there is used; a venv without pip is one that could not be completed.
 # Modules are compiled when they are first imported: most never are, and that is a third of the time. Those of the
@@ -94,6 +104,7 @@ python = $(or $(firstword $(foreach name,$(candidates),$(call if_new_enough,$(na
 # $(call found,VERSION): python3.12 for 3.12, if it starts (a shim of pyenv's may not)
 found = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(1).*/bin/python$(1); do \
 	"$$python" -c "" 2>/dev/null && echo "$$python" && break; done)
+needed = $(or $(call found,$(1)),$(error There is no python$(1) on the PATH and none among pyenv's versions))
 # the versions that are found, without that of .venv
 version = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 others = $(foreach other,$(filter-out $(version),3.11 3.12 3.13),$(if $(call found,$(other)),$(other)))

@@ -153,7 +153,11 @@ print(json.dumps([names, files, autocron_web.__version__, importlib.metadata.ver
 @long
 @pytest.mark.parametrize(
     ("kind", "deps"),
-    [("wheel", False), ("sdist", False), pytest.param("wheel", True, marks=pytest.mark.matrix)],
+    [
+        ("wheel", False),
+        pytest.param("sdist", False, marks=pytest.mark.matrix),
+        pytest.param("wheel", True, marks=pytest.mark.matrix),
+    ],
 )
 def test_all_modules_can_be_imported_where_it_is_installed(
     kind: str, deps: bool, built: dict[str, Path], install: Install, tmp_path: Path
@@ -168,6 +172,7 @@ def test_all_modules_can_be_imported_where_it_is_installed(
     assert version == installed_version
 
 
+@pytest.mark.matrix
 @pytest.mark.once
 @long
 def test_an_editable_install_needs_no_links(install: Install, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_the_page_shows_a_project_that_works(shop: Project) -> None:
     assert told["status"] == "pass"
 
 
+@pytest.mark.matrix
 def test_also_without_the_entry(shop: Project) -> None:
     write_page(shop, "## Without the entry")
     shop.append("shop/settings.py", 'INSTALLED_APPS.remove("autocron_web.django")\ndel AUTOCRON\n')

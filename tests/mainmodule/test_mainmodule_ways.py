@@ -80,6 +80,7 @@ def test_a_main_module_without_tasks_is_not_executed_by_workers(program: Program
     assert [job.task for job in program.jobs()] == ["jobs.tell"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("framework", ["bottle", "tornado"])
 def test_tasks_may_as_well_be_in_a_module_of_their_own(program: Program, framework: str) -> None:
     if not is_installed(framework):
@@ -102,6 +103,7 @@ def test_tasks_may_as_well_be_in_a_module_of_their_own(program: Program, framewo
     assert not program.listeners().keys() & program.processes("worker").keys()
 
 
+@pytest.mark.once
 def test_python_and_gunicorn_give_tasks_of_the_same_file_the_same_names(program: Program) -> None:
     if not is_installed("gunicorn"):
         cannot_run("gunicorn is not installed")

@@ -160,6 +160,7 @@ def test_27_what_an_app_opens_afterwards_is_its_own(app: App) -> None:
     assert app.lines("files") == [["files", "mine"]]
 
 
+@pytest.mark.once
 def test_27_an_app_without_standard_descriptors(app: App) -> None:
     """What is opened next gets their numbers, in the app and in the monitor."""
     without = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable]

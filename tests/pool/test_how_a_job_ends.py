@@ -80,6 +80,7 @@ def test_a_timeout_ends_a_task_whatever_it_does(way: Way, with_tasks: Callable[[
         """)
 
 
+@pytest.mark.once
 def test_a_job_can_be_cancelled(way: Way, with_tasks: Callable[[str], None]) -> None:
     with_tasks("""
         @autocron.delay(retries=5)

@@ -52,6 +52,7 @@ def test_it_is_called_once_after_the_last_try_with_the_exception(way: Way, with_
     )
 
 
+@pytest.mark.once
 def test_another_worker_tells_of_a_crash_and_of_a_timeout(way: Way, with_tasks: WithTasks) -> None:
     with_tasks(TASKS)
     way("""

@@ -85,10 +85,8 @@ SERVERS = (
     Server("gunicorn, sync", GUNICORN + "3", (HUP, USR2), always=True),
     Server("gunicorn, gthread", GUNICORN + "3 -k gthread --threads 4", (HUP,)),
     Server("gunicorn, gevent", GUNICORN + "3 -k gevent", (HUP,)),
-    Server("gunicorn `--preload`", GUNICORN + "3 --preload", (USR2,), always=True),
-    Server(
-        "gunicorn `--max-requests 5`", GUNICORN + "1 --max-requests 5", (HUP,), recycles=True, always=True
-    ),
+    Server("gunicorn `--preload`", GUNICORN + "3 --preload", (USR2,)),
+    Server("gunicorn `--max-requests 5`", GUNICORN + "1 --max-requests 5", (HUP,), recycles=True),
     Server("gunicorn `-u nobody`", GUNICORN + "3 -u nobody", (HUP,), user="nobody"),
     Server("gunicorn `--preload -u nobody`", GUNICORN + "3 --preload -u nobody", (USR2,), user="nobody"),
     Server("uvicorn `--workers 3`", UVICORN + "--workers 3", (HUP,), always=True),

@@ -96,6 +96,7 @@ error: ValueError: something went wrong
 """
 
 
+@pytest.mark.once
 @contract.holds(
     "`start(database_file, workers=None)` returns whether this call has started the workers, and may be "
     "called again.",
