@@ -33,9 +33,9 @@ test: .venv/for-test-once
 	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix" $(ARGS)
 	@for version in $(others); do $(MAKE) --no-print-directory test-$$version || exit 1; done
 
-# What may differ between Pythons: processes, forks, signals, how modules are loaded. (5: ARGS choose none of these.)
+# What may differ between Pythons: processes, forks, threads, signals. (5: ARGS choose none of these.)
 test-%: .venv-%/for-versions
-	$(not_once) tests/pool tests/mainmodule $(ARGS) || [ $$? -eq 5 ]
+	$(not_once) tests/pool $(ARGS) || [ $$? -eq 5 ]
 
 matrix-%: .venv-%/for-test
 	$(not_once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -146,8 +147,11 @@ class Server:
     def ask(self, path: str, method: str = "GET", **headers: str) -> bytes:
         url = f"http://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(url, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return bytes(response.read())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return bytes(response.read())
+        except http.client.HTTPException as error:  # a reload has ended the server in the middle of it
+            raise ConnectionError(f"no whole answer: {error}") from error
 
     def get(self, word: str) -> Any:
         return json.loads(self.ask(f"/{word}"))

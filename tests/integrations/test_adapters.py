@@ -77,7 +77,15 @@ def numbers(metrics: str, name: str) -> list[float]:
 # -- real servers ------------------------------------------------------------------------------------------
 
 
-@each_adapter
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        pytest.param(adapter, marks=() if repr(adapter) in ("flask", "asgi", "wsgi") else pytest.mark.matrix)
+        for adapter in ADAPTERS
+    ],
+    ids=repr,
+)
+@pytest.mark.once
 def test_servers_have_one_pool_which_ends_with_the_last_of_them(
     adapter: Adapter, site: Site, home: Path
 ) -> None:

@@ -276,6 +276,7 @@ def test_runserver_says_in_a_check_why_it_cannot_start(project: Project) -> None
     assert "Traceback" not in said
 
 
+@pytest.mark.matrix
 @pytest.mark.once
 def test_a_project_with_a_name_like_many_is_asked_for_its_database(project: Project) -> None:
     (project.folder / "shop").rename(project.folder / "config")
@@ -332,6 +333,7 @@ def test_in_tests_of_a_project_calls_run_at_once_and_nothing_starts(project: Pro
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.matrix
 @pytest.mark.once
 def test_also_under_pytest_django(project: Project, home: Path) -> None:
     project.write("orders/tests.py", TESTS)
@@ -382,6 +384,7 @@ def index(request):
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.once
 def test_the_specifications_own_way(project: Project, home: Path) -> None:
     project.append("shop/settings.py", "INSTALLED_APPS.remove('autocron_web.django')\n")

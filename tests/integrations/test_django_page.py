@@ -55,6 +55,7 @@ def shop(project: Project) -> Project:
     return project
 
 
+@pytest.mark.matrix
 def test_the_page_shows_a_project_that_works(shop: Project) -> None:
     assert "Ran 2 tests" in shop.manage("test")
     shop.manage("check", "--fail-level", "WARNING")

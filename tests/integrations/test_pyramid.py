@@ -51,6 +51,7 @@ def write_page(folder: Path, port: int) -> str:
 # -- processes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.matrix
 @pytest.mark.once
 @pytest.mark.timeout(120)
 def test_the_page_shows_an_app_that_is_served_and_reloaded(server: Server, tmp_path: Path) -> None:

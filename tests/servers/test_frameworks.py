@@ -66,7 +66,7 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("Django", "`runserver`", "python small_manage.py runserver {port}", always=True),
+    Row("Django", "`runserver`", "python small_manage.py runserver {port}"),
     Row("Django", "`runserver` of daphne", "python small_manage.py runserver {port}", {"SHOP_DAPHNE": "1"}),
     Row("Django", "gunicorn", f"{GUNICORN} small_manage:wsgi()"),
     Row("Django", "uWSGI", f"{UWSGI} small_manage_wsgi:app"),
@@ -81,7 +81,7 @@ ROWS = (
     Row("Pyramid", "`pserve --reload`", "pserve --reload small.ini http_port={port}", INSTALLED),
     Row("Pyramid", "gunicorn `--paste`", f"{GUNICORN} --paste small.ini"),
     Row("Pyramid", "waitress", f"{WAITRESS} --call small_pyramid:main"),
-    Row("Starlette", "hypercorn", f"{HYPERCORN} {ASGI}", always=True),
+    Row("Starlette", "hypercorn", f"{HYPERCORN} {ASGI}"),
     Row("Starlette", "granian", f"{GRANIAN} asgi {ASGI}"),
     Row("Starlette", "daphne", f"daphne -p {{port}} {ASGI}"),
     Row("Starlette", "uvicorn", f"uvicorn --port {{port}} {ASGI}"),
