@@ -83,13 +83,14 @@ clean:
 	$(call install,.venv-$*,$(call needed,$*),test)
 
 # $(call install,FOLDER,PYTHON,EXTRA): what is there is used; a venv without pip is one that could not be completed.
-# Modules are compiled when they are first imported: most never are, and that is a third of the time. Those of the
-# tests are, once for all processes that run them. `compat` is the folder itself on the path, with its links:
-# setuptools' other way is a module that is imported at the start of each of many thousand processes.
+# Modules are compiled by all cores, as pip does not, and those of the tests once for all processes that run them.
+# `compat` is the folder itself on the path, with its links: setuptools' other way is a module that is imported at
+# the start of each of many thousand processes.
 define install
 @echo "Installing autocron-web[$(3)] into $(1), once, with $(2)"
 @test -x $(1)/bin/pip || $(2) -m venv $(1)
 @$(1)/bin/python -m pip install $(quietly) --no-compile --config-settings editable_mode=compat --editable '.[$(3)]'
+@$(1)/bin/python -m compileall -q -j 0 $(1)/lib >/dev/null || true
 @test ! -x $(1)/bin/pytest || $(1)/bin/python -m pytest --collect-only -q >/dev/null 2>&1 || true
 @touch $(1)/for-$(3)
 endef
