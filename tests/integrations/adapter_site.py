@@ -157,10 +157,18 @@ class Server:
         return json.loads(self.ask(f"/{word}"))
 
     def interrupt(self) -> None:
-        """Ctrl-C: SIGINT to all of its processes, and wait until it has ended."""
+        """Ctrl-C: SIGINT to all of its processes, and wait until it has ended.
+
+        Again if it serves on: wsgiref catches everything in a request, also what Ctrl-C raises.
+        """
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGINT)
-        self._process.wait(30)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.ask("/")
+            os.killpg(self._process.pid, signal.SIGINT)
+            self._process.wait(20)
 
     def stop(self) -> None:
         """SIGTERM, as a service manager sends it, and wait until it has ended."""
