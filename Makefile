@@ -10,7 +10,7 @@
 #   make docs    [ARGS=serve]    the site of the documentation, into site/; or shown while it is written
 #   make clean                   remove all environments, builds and caches
 #
-# Tests wait more than they compute, so JOBS=6 of them run at a time; JOBS=0 is for -s and --pdb.
+# Many tests wait, so JOBS=6 of them run at a time; JOBS=0 is for -s and --pdb.
 #
 # An environment is made with python3 if that is new enough, else with python3.13, python3.12 or python3.11;
 # `make clean` and then `make PYTHON=/path/to/python …` choose another one.
@@ -43,7 +43,7 @@ matrix-%: .venv-%/for-test
 not_once = .venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once and not matrix"
 
 matrix: .venv/for-matrix
-	.venv/bin/python -m pytest -n 3 --dist worksteal -m matrix
+	.venv/bin/python -m pytest -n $(JOBS) --dist worksteal -m matrix
 	@for version in $(others); do $(MAKE) --no-print-directory matrix-$$version || exit 1; done
 	.venv/bin/python tests/servers/table.py $(ARGS)
 

@@ -1,4 +1,4 @@
-"""What an app process tells the monitor first: who it is, and how a worker loads the app."""
+"""How a worker is to load the app: a part of what an app process tells the monitor first, its hello."""
 
 from __future__ import annotations
 

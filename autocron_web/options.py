@@ -95,7 +95,7 @@ class Options(NamedTuple):
             "queue": self.queue,
             "priority": self.priority,
             "expires": None if self.expires is None else due + int(self.expires * SECOND),
-            "meta": {} if values == _DEFAULTS else _changed(values),
+            "meta": {} if values == _DEFAULTS else _differing(values),
         }
 
     def _check(self) -> None:
@@ -146,7 +146,7 @@ _of_the_monitor = attrgetter(*_WORDS)
 _DEFAULTS = _of_the_monitor(Options())
 
 
-def _changed(values: tuple[Any, ...]) -> dict[str, Any]:
+def _differing(values: tuple[Any, ...]) -> dict[str, Any]:
     pairs = zip(_WORDS, values, _DEFAULTS, strict=True)
     return {word: value for word, value, default in pairs if value != default}
 

@@ -128,7 +128,7 @@ def install(tmp_path: Path) -> Install:
         run_successfully(sys.executable, "-m", "pip", "--python", python, "install", *options, *what)
         if not deps:
             [packages] = folder.glob("lib/python*/site-packages")
-            # Only the folder: the hook by which the clone is installed there is not run.
+            # Only this folder: what a .pth in it adds, such as the clone, is not added here.
             packages.joinpath("deps.pth").write_text(sysconfig.get_path("purelib"))
         return python
 

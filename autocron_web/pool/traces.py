@@ -120,9 +120,9 @@ class Traces:
             signal.setitimer(timer, 0)
         _mask(signal.SIG_SETMASK, self._blocked)
         os.umask(self._umask)
-        trouble = None
-        if _state() != self._state:
-            trouble = self._put_back_state(_state())
+        now, trouble = _state(), None
+        if now != self._state:
+            trouble = self._put_back_state(now)
         self._put_back_streams()
         self._put_back_names()
         self._put_back_decimal()
@@ -148,8 +148,9 @@ class Traces:
         if (now.user, now.group) != (before.user, before.group):
             return "has changed the user of its process"
         try:
-            for limit, pair in zip(_LIMITS, before.limits, strict=True):
-                resource.setrlimit(limit, pair)
+            for limit, first, pair in zip(_LIMITS, before.limits, now.limits, strict=True):
+                if pair != first:
+                    resource.setrlimit(limit, first)
         except (ValueError, OSError):
             return "has lowered a limit of its process for good"
         return None

@@ -119,7 +119,7 @@ class SqliteFile:
     def _lacks_files(self) -> bool:
         own = self.own()
         is_open = own.writer is not None or own.reader is not None  # who closes it last deletes them
-        return own.suspicious and is_open and lead_to_deleted_files(own.descriptors, self.path)
+        return own.perhaps_deleted and is_open and lead_to_deleted_files(own.descriptors, self.path)
 
     def release_for_fork(self) -> None:
         """Close the connections, when no thread is using them; the next calls open them again."""
@@ -231,7 +231,7 @@ class SqliteFile:
         own = self.own()
         if own.is_mine():
             return own
-        intact, own.suspicious = look_at(own.descriptors)
+        intact, own.perhaps_deleted = look_at(own.descriptors)
         if not intact:
             with own.write_lock, own.read_lock:
                 if not look_at(own.descriptors)[0]:  # another thread has not just closed them itself

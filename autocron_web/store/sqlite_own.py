@@ -28,7 +28,7 @@ class Own:
         self.read_lock = threading.Lock()
         self.reader: sqlite3.Connection | None = None
         self.descriptors: Descriptors = {}  # those of the connections
-        self.suspicious = False  # the last look at them: one of their files may have been deleted
+        self.perhaps_deleted = False  # one of their files, by the last look at them
         self.noting = threading.Lock()  # guards them
 
     def is_mine(self) -> bool:

@@ -141,6 +141,26 @@ def test_46_what_cannot_be_put_back_costs_the_worker(way: Way, with_tasks: WithT
     assert "a worker is replaced: a task has changed the user of its process" in script.stderr
 
 
+def test_46_a_folder_that_is_deleted_costs_no_worker(way: Way, with_tasks: WithTasks) -> None:
+    """As by a deploy that removes the release before: there is nothing to go back to."""
+    with_tasks("""
+        GONE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gone")
+        os.makedirs(GONE, exist_ok=True)
+        os.chdir(GONE)
+
+        @autocron.delay
+        def delete():
+            os.rmdir(GONE)
+            return os.getpid()
+
+        @autocron.delay
+        def worker():
+            return os.getpid()
+        """)
+    script = way("equal(delete().get(10), worker().get(10))", workers=1)
+    assert "Traceback" not in script.stderr
+
+
 def test_46_what_a_module_adds_when_it_is_imported_stays(way: Way, with_tasks: WithTasks) -> None:
     """It is executed once, so the next task that imports it needs what it has set."""
     with_tasks("""
