@@ -119,17 +119,23 @@ class Site:
             pytest.fail(f"POST {path} was not answered.\n{self._report()}")
         return int(answer["pid"])
 
+    def post_to(self, release: str, path: str) -> None:
+        """Have the app call a task until this code did: the older one may serve until its last moment."""
+        self._wait_for_answer(release, "POST", path)
+
     def deploy(self, release: str) -> None:
         """Change the app's code."""
         (self._code / "shop_release.py").write_text(f'RELEASE = "{release}"\n')
 
     def wait_for_release(self, release: str) -> None:
-        """Wait until three answers in a row come from this code."""
+        """Wait until this code answers."""
+        self._wait_for_answer(release, "GET", "/")
 
+    def _wait_for_answer(self, release: str, method: str, path: str) -> None:
         def answers() -> bool:
-            return all((self.ask("GET", "/") or {}).get("release") == release for _ in range(3))
+            return (self.ask(method, path) or {}).get("release") == release
 
-        self.wait(answers, 20, f"answers of the release {release}")
+        self.wait(answers, 20, f"an answer of the release {release} to {method} {path}")
 
     def wait_for_pid_file(self, other_than: int) -> int:
         """The pid of gunicorn's new master, as soon as that has written it."""
@@ -228,8 +234,10 @@ class Site:
 
     def _report(self) -> str:
         processes = "".join(f"\n  {p.pid} {p.group} {p.command}" for p in self.processes())
-        ledger = "".join(f"\n  {' '.join(line)}" for line in self.lines()[-20:])
-        return f"processes:{processes}\nledger:{ledger}\nlog:\n{self.log[-6000:]}"
+        ledger = "".join(f"\n  {' '.join(line)}" for line in self.lines() if line[0] != "tick")
+        ticks = "".join(f"\n  {' '.join(line)}" for line in self.lines("tick")[-5:])
+        jobs = "".join(f"\n  {job.state} {job.task} {job.reason or ''}" for job in self.jobs())
+        return f"processes:{processes}\nledger:{ledger}{ticks}\ncalls:{jobs}\nlog:\n{self.log[-6000:]}"
 
 
 def python_of(user: str) -> str | None:

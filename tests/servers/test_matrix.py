@@ -119,7 +119,7 @@ def test_a_reload_finishes_the_running_job_and_brings_the_new_code(
     began = time.monotonic()
     reload.do(site)
     site.wait_for_release("second")
-    site.post("/tell/c")
+    site.post_to("second", "/tell/c")
     site.wait_for("tell c second")
     seconds = time.monotonic() - began
     site.release("a")
