@@ -15,7 +15,7 @@ T = TypeVar("T")
 Operation = Callable[[Store], Any]
 Reply = Callable[[Any], None]
 
-TICK = 1.0  # seconds between looks at the store when nothing happens
+TICK = 1.1  # seconds between looks at the store when nothing happens: less than one wake-up a second in all
 _RETRIES = (0.05, 0.2, 0.5, 1.0)  # seconds between tries when the store cannot be used
 
 
