@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from .settings import importable, main_name
+from .settings import importable, main_module, main_name
 
 #: Which may stand between the app's code and the adapter that it installs: `app.install(AutocronPlugin())`.
 _FRAMEWORKS = frozenset({
@@ -56,6 +56,14 @@ def app_origin() -> dict[str, Any] | None:
         main = importable(entry.f_globals["__name__"]) == "__main__"
         return {"module": "__main__"} if main else None
     return _factory(entry)
+
+
+def variable_of(origin: dict[str, Any] | None, app: object) -> str | None:
+    """The name that the module of an app's origin has for the app; None if a function makes it there."""
+    if origin is None or "factory" in origin:
+        return None
+    module = main_module() if origin["module"] == "__main__" else sys.modules.get(origin["module"])
+    return next((name for name, value in vars(module).items() if value is app), None) if module else None
 
 
 def calling_module() -> str:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
-from .. import tasks
+from .. import execution, tasks
 from ..engine import engine
 from ..process import file_mark
 from .mainmodule import Load, is_app
@@ -107,8 +107,13 @@ def _load_by(loader: dict[str, Any]) -> None:
     """Import the module that makes the app object, and call its factory if it has one.
 
     Where tasks want the state of its lifespan, `asgi` is the app's name in the module, "" for the factory's.
+    `context` is the app's name there, and that of its method that makes a context for tasks.
     """
     module = _import(loader["module"])
+    if "context" in loader and not execution.surroundings:  # the adapter's line stands under the guard
+        app, context = loader["context"]
+        if hasattr(module, app):
+            execution.surroundings.append(getattr(getattr(module, app), context))
     factory, name = loader.get("factory"), loader.get("asgi")
     if name:
         _run_lifespan(getattr(module, name, None), f"{module.__name__}.{name}")
@@ -119,6 +124,7 @@ def _load_by(loader: dict[str, Any]) -> None:
         function = getattr(function, part, None)
     if function is None:
         raise LoadError(f"{module.__name__} has no {factory}, which made the app")
+    function = getattr(function, "callback", function)  # a command of click is not the function itself
     if "unrepeatable" in loader:
         raise LoadError(
             f"{module.__name__}.{factory} was called with arguments that a worker cannot be given"

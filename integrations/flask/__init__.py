@@ -19,7 +19,7 @@ import click
 from .. import execution
 from ..engine import engine
 from ..errors import ConfigError
-from ..origin import app_origin
+from ..origin import app_origin, variable_of
 from ..settings import Settings, check_names, default_database
 from ..web.front import Front
 
@@ -73,7 +73,7 @@ class AutocronFlask:
 
             run_inline()
         if words.autostart:
-            engine.start(database, **words.pool, app_id=app.name, loader=app_origin())
+            engine.start(database, **words.pool, app_id=app.name, loader=_loader(app))
 
     def _mount(self, app: Flask, words: Settings) -> None:
         """The pages of the status, as a blueprint."""
@@ -109,6 +109,13 @@ class _Commands(click.Command):
         from ..cli import commands
 
         return commands(lambda: self._app.config[_spell("database")]).make_context(*given, **named)
+
+
+def _loader(app: Flask) -> dict[str, Any] | None:
+    """How a worker makes the app, and finds its context if this is called where no worker comes."""
+    origin = app_origin()
+    name = variable_of(origin, app)
+    return origin if origin is None or name is None else {**origin, "context": [name, "app_context"]}
 
 
 def _spell(word: str) -> str:

@@ -234,6 +234,62 @@ def test_python_app_py(server: Server, tmp_path: Path, end: str, given: str) -> 
     assert server.output.count("Running on") == 1  # no worker serves as well
 
 
+SET_UP_LATE = """
+import sys
+import click
+from flask import Flask, current_app
+import autocron_web as autocron
+from autocron_web.flask import AutocronFlask
+
+app = Flask("shop")
+
+@autocron.delay
+def name():
+    return current_app.name
+
+@app.get("/name")
+def index():
+    return {"result": name().get(20)}
+"""
+
+
+WAYS_TO_SET_UP = {
+    "guard": """
+if __name__ == "__main__":
+    AutocronFlask(app)
+    app.run(port=int(sys.argv[1]))
+""",
+    "function": """
+def main():
+    AutocronFlask(app)
+    app.run(port=int(sys.argv[1]))
+
+if __name__ == "__main__":
+    main()
+""",
+    "command": """
+@click.command()
+@click.argument("port", type=int)
+def main(port):
+    AutocronFlask(app)
+    app.run(port=port)
+
+if __name__ == "__main__":
+    main()
+""",
+}
+
+
+@pytest.mark.parametrize("end", WAYS_TO_SET_UP.values(), ids=WAYS_TO_SET_UP)
+def test_tasks_have_the_context_of_an_app_that_is_set_up_where_no_worker_comes(
+    server: Server, tmp_path: Path, end: str
+) -> None:
+    server.start(sys.executable, write(tmp_path, SET_UP_LATE + end), str(server.port))
+    assert server.get("name")["result"] == "shop"
+    wait_for_pool()
+    assert server.output.count("Running on") == 1
+
+
 def test_gunicorn_with_a_factory(server: Server, tmp_path: Path) -> None:
     write(tmp_path, SHOP)
     bind = f"127.0.0.1:{server.port}"
