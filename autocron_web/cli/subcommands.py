@@ -81,7 +81,8 @@ def _pool_at_work(document: dict[str, Any]) -> RenderableType:
     pool = document["pool"]
     head = Text.assemble(coloured(document["status"]), "  ", _summary(pool))
     reasons = [Text(f"  {printable(reason['text'])}") for reason in document["reasons"]]
-    return Group(head, *reasons, _workers(pool["workers"]), _crons(pool["crons"][:], SOON))
+    template = pool["monitor"] and pool["monitor"]["template"]
+    return Group(head, *reasons, _workers(pool["workers"], template), _crons(pool["crons"][:], SOON))
 
 
 def _summary(pool: dict[str, Any]) -> str:
@@ -96,8 +97,10 @@ def _summary(pool: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _workers(workers: list[dict[str, Any]]) -> RenderableType:
+def _workers(workers: list[dict[str, Any]], template: int | None) -> RenderableType:
     shown = table("worker", "state", "for", "runs")
+    if template is not None:
+        shown.add_row(str(template), "template", "–", "no task: it has loaded the app and forks the workers")
     for worker in workers:
         job = worker["job"]
         what = f"{printable(job['task'])}\n{job['id']}" if job else ""

@@ -173,12 +173,13 @@ _STATES = ("waiting", "running", "done", "error", "cancelled")
 
 
 def _monitor(monitor: dict[str, Any], *, detail: bool) -> dict[str, Any]:
-    words = ("pid", "version", "epoch", "accepting", "ending")
+    words = ("pid", "version", "epoch", "accepting", "ending", "template")
     trouble = monitor["trouble"] if detail else monitor["trouble"] and in_short(monitor["trouble"])
     return {
         **{word: monitor[word] for word in words},
         "started": _iso(monitor["started"]),
         "workers_wanted": monitor["size"],
+        "no_template": redact.text(monitor["no_template"]),
         "trouble": redact.text(trouble),
     }
 

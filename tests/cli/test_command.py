@@ -157,6 +157,29 @@ def test_top_next_and_status_of_a_pool_at_work(app: App) -> None:
     assert run(DATABASE, "status").startswith("pass")
 
 
+ON = {"AUTOCRON_PRELOAD": "on"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a template needs Linux")
+def test_top_shows_the_process_that_forks_the_workers(app: App) -> None:
+    app.run("hold:a", "hold:b", env=ON)
+    app.wait_for("begin", count=2, timeout=30)
+    monitor = run_json(DATABASE, "top")["pool"]["monitor"]
+    assert ({monitor["template"]}, monitor["no_template"]) == (pids("template"), None)
+    shown = run(DATABASE, "top", "--once")
+    assert re.search(rf"{monitor['template']} +template .* forks the workers", shown), shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a template needs Linux")
+def test_the_status_says_why_no_process_forks_the_workers(app: App) -> None:
+    app.add("import random; kept = random.Random()")
+    app.run("hold:a", "hold:b", env=ON)
+    app.wait_for("begin", count=2, timeout=30)
+    monitor = run_json(DATABASE, "top")["pool"]["monitor"]
+    assert monitor["template"] is None
+    assert "made a random.Random" in monitor["no_template"]
+
+
 def run_json_status(app: App) -> str:
     process = subprocess.run(
         [sys.executable, "-m", "autocron_web", DATABASE, "status", "--json"],

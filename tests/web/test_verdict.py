@@ -31,7 +31,7 @@ def facts(**known: Any) -> Facts:
     monitor = {
         "pid": 1, "version": "0", "epoch": 1, "started": at("01 00:00"), "accepting": True, "ending": None,
         "apps": [{"pid": 2, "born": 3}], "size": 1, "workers": [worker("ready")], "trouble": None,
-        "store_trouble": None, "crons": [], "finished": {},
+        "store_trouble": None, "crons": [], "finished": {}, "template": None, "no_template": None,
     }  # fmt: skip
     for name, value in known.items():
         if name in monitor:
