@@ -45,6 +45,15 @@ def interpreter() -> str:
     return sys.executable
 
 
+def same_interpreter(one: str, other: str) -> bool:
+    """Whether two paths lead to one interpreter of one environment, perhaps through links.
+
+    The folder tells the environment: the file in it is mostly a link to the interpreter of all of them.
+    """
+    places = {(os.path.realpath(os.path.dirname(path)), os.path.realpath(path)) for path in (one, other)}
+    return len(places) == 1
+
+
 def pool_command(python: str, *arguments: str) -> list[str]:
     """The command line of a monitor or worker.
 

@@ -25,6 +25,7 @@ from typing import Any
 from .. import __version__, reports
 from ..errors import AutocronError, StoreError
 from ..jobs import MAX_ATTEMPTS, RESULT_TTL, SECOND, Job, interrupted, now
+from ..process import same_interpreter
 from ..settings import DEFAULT_WORKERS, StoreSettings
 from ..store import Store
 from ..store.sqlite import SqliteStore
@@ -152,7 +153,8 @@ class Monitor:
 
     def _is_other(self, version: str, python: str) -> bool:
         """Whether such an app cannot be loaded by this monitor's kind of workers."""
-        return version != __version__ or self._crew.python not in (None, python)
+        ours = self._crew.python
+        return version != __version__ or not (ours is None or same_interpreter(ours, python))
 
     def _count(self, count: int, stop: bool) -> None:
         """The number of app processes has changed."""

@@ -98,17 +98,27 @@ def test_the_pool_makes_room_for_another_interpreter(app: App, tmp_path: Path) -
     app.run("tell:a")
     app.wait_for("tell a")
     (monitor,), _ = wait_for_pool()
-    other = Path(sys.executable).with_name("python-of-another-deploy")
-    other.unlink(missing_ok=True)
-    other.symlink_to(os.readlink(sys.executable))
-    try:
-        app.run("tell:b", env={"AUTOCRON_PYTHON": str(other)})
-        app.wait_for("tell b")
-        wait_until(lambda: not alive(monitor), 10, "the end of the monitor that gives way")
-        wait_for_pool()
-        assert all(str(other) in command for command in pool_processes().values())
-    finally:
-        other.unlink()
+    other = tmp_path / "deploy" / "bin" / "python"
+    other.parent.mkdir(parents=True)
+    other.symlink_to(os.path.realpath(sys.executable))
+    for name in ("pyvenv.cfg", "lib"):
+        (tmp_path / "deploy" / name).symlink_to(Path(sys.prefix, name))
+    app.run("tell:b", env={"AUTOCRON_PYTHON": str(other)})
+    app.wait_for("tell b")
+    wait_until(lambda: not alive(monitor), 10, "the end of the monitor that gives way")
+    wait_for_pool()
+    assert all(str(other) in command for command in pool_processes().values())
+
+
+def test_another_path_to_the_same_interpreter_makes_no_difference(app: App, tmp_path: Path) -> None:
+    """A deploy often leads through a link, and a server that executes itself anew does not always."""
+    app.run("tell:a")
+    app.wait_for("tell a")
+    monitors = pids("monitor")
+    (tmp_path / "current").symlink_to(sys.prefix)
+    app.run("tell:b", env={"AUTOCRON_PYTHON": str(tmp_path / "current" / "bin" / Path(sys.executable).name)})
+    app.wait_for("tell b")
+    assert pids("monitor") == monitors
 
 
 def test_95_a_monitor_whose_lock_file_was_deleted_leaves_to_the_later_one(app: App, home: Path) -> None:

@@ -40,7 +40,7 @@ OUTLASTS = [
 JOBS = 60
 LINGER, DRAIN = 5.0, 10.0
 SLACK = 1.0  # seconds: promised beyond linger and drain
-PROMPT = 1.0  # seconds that a server may take longer to end than without us, on a busy machine
+PROMPT = 2.0  # seconds that a server may take longer to end than without us: some look once a second
 
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
