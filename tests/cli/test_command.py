@@ -170,6 +170,7 @@ def test_top_shows_the_process_that_forks_the_workers(app: App) -> None:
     assert re.search(rf"{monitor['template']} +template .* forks the workers", shown), shown
 
 
+@pytest.mark.matrix  # tests/pool/test_template.py has each of the reasons
 @pytest.mark.skipif(sys.platform != "linux", reason="a template needs Linux")
 def test_the_status_says_why_no_process_forks_the_workers(app: App) -> None:
     app.add("import random; kept = random.Random()")

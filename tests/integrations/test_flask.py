@@ -280,7 +280,13 @@ if __name__ == "__main__":
 }
 
 
-@pytest.mark.parametrize("end", WAYS_TO_SET_UP.values(), ids=WAYS_TO_SET_UP)
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(end, id=name, marks=pytest.mark.matrix if name == "function" else ())
+        for name, end in WAYS_TO_SET_UP.items()
+    ],
+)
 def test_tasks_have_the_context_of_an_app_that_is_set_up_where_no_worker_comes(
     server: Server, tmp_path: Path, end: str
 ) -> None:
