@@ -152,7 +152,7 @@ def chaos(run_script: RunScript, tmp_path: Path, home: Path, small_disk: bool) -
 
 
 @pytest.mark.once
-@pytest.mark.timeout(SECONDS + 150)
+@pytest.mark.timeout(1.2 * SECONDS + 150)
 def test_random_faults(tmp_path: Path, home: Path, request: pytest.FixtureRequest) -> None:
     print(f"AUTOCRON_RANDOM_SEED={SEED}")
     ledgers = Ledgers(tmp_path, home / "random.db")
@@ -165,7 +165,8 @@ def test_random_faults(tmp_path: Path, home: Path, request: pytest.FixtureReques
         rows = [*store.jobs(state="waiting"), *store.jobs(state="running")]
         return [f"{job.task} {job.state} {job.attempt}" for job in rows if job.kind != "cron"]
 
-    wait_until(lambda: not unfinished(), 90, "the end of all jobs")
+    # Beside other work the pool may not have kept up with the calls, and have a few minutes of them before it.
+    wait_until(lambda: not unfinished(), 90 + SECONDS / 10, "the end of all jobs")
     wal = home / "random.db-wal"
     wait_until(lambda: wal.stat().st_size <= LARGE_WAL, 15, "a WAL of the usual size")
     for script in chaos.apps:
