@@ -165,7 +165,7 @@ def test_random_faults(tmp_path: Path, home: Path, request: pytest.FixtureReques
         rows = [*store.jobs(state="waiting"), *store.jobs(state="running")]
         return [f"{job.task} {job.state} {job.attempt}" for job in rows if job.kind != "cron"]
 
-    # Beside other work the pool may not have kept up with the calls, and have a few minutes of them before it.
+    # Beside other work the pool may not have kept up with the calls, and has minutes of them before it.
     wait_until(lambda: not unfinished(), 90 + SECONDS / 10, "the end of all jobs")
     wal = home / "random.db-wal"
     wait_until(lambda: wal.stat().st_size <= LARGE_WAL, 15, "a WAL of the usual size")
