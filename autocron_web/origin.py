@@ -63,7 +63,8 @@ def variable_of(origin: dict[str, Any] | None, app: object) -> str | None:
     if origin is None or "factory" in origin:
         return None
     module = main_module() if origin["module"] == "__main__" else sys.modules.get(origin["module"])
-    return next((name for name, value in vars(module).items() if value is app), None) if module else None
+    names = vars(module) if module else {}
+    return next((name for name, value in names.items() if value is app), None)
 
 
 def calling_module() -> str:

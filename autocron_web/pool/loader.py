@@ -124,7 +124,9 @@ def _load_by(loader: dict[str, Any]) -> None:
         function = getattr(function, part, None)
     if function is None:
         raise LoadError(f"{module.__name__} has no {factory}, which made the app")
-    function = getattr(function, "callback", function)  # a command of click is not the function itself
+    callback = getattr(function, "callback", None)
+    if getattr(callback, "__qualname__", None) == factory:  # a command of click, made of that function
+        function = callback
     if "unrepeatable" in loader:
         raise LoadError(
             f"{module.__name__}.{factory} was called with arguments that a worker cannot be given"
