@@ -53,6 +53,33 @@ def test_51_a_long_traceback_keeps_its_end_and_says_so(way: Way, with_tasks: Wit
         """)
 
 
+@pytest.mark.matrix
+@pytest.mark.timeout(240)
+def test_51_a_million_log_lines_keep_their_end_and_hold_up_nobody(way: Way, with_tasks: WithTasks) -> None:
+    with_tasks("""
+        import logging
+
+        logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+
+        @autocron.delay
+        def talk():
+            for number in range(1_000_000):
+                logging.info("line %d", number)
+        """)
+    script = way(
+        """
+        r = talk()
+        until(lambda: r.status == "running", 20)
+        equal(add(1).get(20), 11)  # others get on meanwhile
+        equal((r.status, r.get(180), r.attempt), ("running", None, 1))
+        assert r.output.endswith("INFO line 999998\\nINFO line 999999\\n"), r.output[-70:]
+        assert len(r.output) == 8192, len(r.output)
+        """,
+        wait=False,
+    )
+    script.succeed(timeout=200)
+
+
 @pytest.mark.once
 def test_57_a_gigabyte_of_prints_that_nobody_reads_stops_nothing(way: Way, with_tasks: WithTasks) -> None:
     with_tasks("""
