@@ -12,7 +12,7 @@
 #
 # Many tests wait, so JOBS=6 of them run at a time; JOBS=0 is for -s and --pdb.
 #
-# An environment is made with python3 if that is new enough, else with python3.13, python3.12 or python3.11;
+# An environment is made with python3 if that is new enough, else with the newest of python3.15 to python3.11;
 # `make clean` and then `make PYTHON=/path/to/python …` choose another one.
 
 JOBS ?= 6
@@ -96,7 +96,7 @@ define install
 endef
 quietly = --quiet --disable-pip-version-check
 
-candidates = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+candidates = $(or $(PYTHON),python3 python3.15 python3.14 python3.13 python3.12 python3.11)
 if_new_enough = $(shell $(1) -c 'import sys; print("$(1)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
 python = $(or $(firstword $(foreach name,$(candidates),$(call if_new_enough,$(name)))),$(error \
 	autocron-web needs Python 3.11 or newer, which none of these is: $(candidates). \
@@ -108,4 +108,4 @@ found = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/
 needed = $(or $(call found,$(1)),$(error There is no python$(1) on the PATH and none among pyenv's versions))
 # the versions that are found, without that of .venv
 version = $(shell .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-others = $(foreach other,$(filter-out $(version),3.11 3.12 3.13),$(if $(call found,$(other)),$(other)))
+others = $(foreach other,$(filter-out $(version),3.11 3.12 3.13 3.14 3.15),$(if $(call found,$(other)),$(other)))

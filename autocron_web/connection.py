@@ -11,7 +11,7 @@ from typing import Any
 
 from .launch import connect
 from .pool.wire import Decoder, Frame, Kind, WireError, encode
-from .process import identity, open_pidfd, readable
+from .process import identity, is_standard, open_pidfd, readable
 
 PATIENCE = 2.0  # seconds that a monitor which is stopped or very busy is given to take bytes
 
@@ -70,7 +70,7 @@ class Connection:
         null = os.open(os.devnull, os.O_WRONLY)
         pidfd = open_pidfd(self.pid)
         try:
-            streams = [fd if identity(fd) else null for fd in (1, 2)]
+            streams = [fd if is_standard(fd) else null for fd in (1, 2)]
             descriptors = [*streams, pidfd] if pidfd is not None else streams
             data = encode(Frame(Kind.HELLO, 0, hello))
             self.sock.settimeout(PATIENCE)

@@ -12,7 +12,16 @@ import time
 from typing import Any
 
 from .pool.wire import Decoder, Frame, Kind, WireError, encode, peer_of, short_address
-from .process import interpreter, open_pidfd, pool_command, readable, start_time, worker_environment
+from .process import (
+    interpreter,
+    is_standard,
+    moved_up,
+    open_pidfd,
+    pool_command,
+    readable,
+    start_time,
+    worker_environment,
+)
 from .settings import warn
 
 LOOK = 0.01  # seconds between looks at a process of which there is no pidfd
@@ -25,6 +34,8 @@ def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool |
     `time.monotonic()`.
     """
     out, into = os.pipe()
+    into = moved_up(into, 3)  # above the standard streams, of which the monitor must have all three
+    streams = [None if is_standard(fd) else subprocess.DEVNULL for fd in (1, 2)]
     command = pool_command(interpreter(), "monitor", path, str(into), json.dumps(options))
     try:
         launcher = subprocess.Popen(
@@ -32,6 +43,8 @@ def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool |
             env=worker_environment(os.environ),
             cwd="/",
             stdin=subprocess.DEVNULL,
+            stdout=streams[0],
+            stderr=streams[1],
             pass_fds=(into,),
             start_new_session=True,
         )

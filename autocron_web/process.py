@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import math
 import os
@@ -95,6 +96,25 @@ def identity(fd: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def is_standard(fd: int) -> bool:
+    """Whether 1 or 2 is the stdout or stderr that this process was given.
+
+    Where an app has none, or has closed it, the next file that it opens gets the number. That file is not
+    handed on to programs (PEP 446), and what a process was given by another one always is.
+    """
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # it is closed
+        return False
+
+
+def moved_up(fd: int, least: int) -> int:
+    """The descriptor under another number, `least` or more, and closed for programs that are started."""
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+    os.close(fd)
+    return high
 
 
 def start_time(pid: int) -> int | None:

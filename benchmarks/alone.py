@@ -36,14 +36,15 @@ class Size(NamedTuple):
 
     starts: int  # processes
     calls: int  # of each kind of callers
+    turns: int
     silence: float  # seconds
     silences: int
     rest: float  # seconds
     computing: int  # jobs
 
 
-FULL = Size(starts=10, calls=4000, silence=120.0, silences=3, rest=60.0, computing=400)
-QUICK = Size(starts=3, calls=400, silence=5.0, silences=2, rest=10.0, computing=40)
+FULL = Size(starts=10, calls=4000, turns=1000, silence=120.0, silences=3, rest=60.0, computing=400)
+QUICK = Size(starts=3, calls=400, turns=100, silence=5.0, silences=2, rest=10.0, computing=40)
 
 
 def cold(folder: Path, size: Size) -> Figures:
@@ -103,6 +104,26 @@ def per_second(peer: peers.Peer, threads: int, calls: int) -> float:
     for worker in workers:
         worker.join()
     return calls / (time.monotonic() - begin)
+
+
+def turns(folder: Path, size: Size) -> Figures:
+    """Calls that follow each other without a pause, each made as soon as the one before has its result."""
+    started = stamps.create(folder / "stamps", size.turns + 1)
+    peer = pool(folder, started)
+    from peers import web_tasks
+
+    begun, ended = [], []
+    for index in range(1, size.turns + 1):
+        begin = time.monotonic_ns()
+        web_tasks.mark(index).get(timeout=LIMIT)
+        ended.append((time.monotonic_ns() - begin) / 1e6)
+        begun.append((started[index] - begin) / 1e6)
+    peer.stop()
+    return {
+        "dispatch without a pause, p50 ms": statistics.median(begun),
+        "dispatch without a pause, p99 ms": statistics.quantiles(begun, n=100)[-1],
+        "result without a pause, p50 ms": statistics.median(ended),
+    }
 
 
 def silence(folder: Path, size: Size) -> Figures:
@@ -190,7 +211,7 @@ def until(condition: Callable[[], object]) -> None:
 
 Measurement = Callable[[Path, Size], Figures]
 MEASUREMENTS: dict[str, Measurement] = {
-    measurement.__name__: measurement for measurement in (cold, callers, silence, rest, computing)
+    measurement.__name__: measurement for measurement in (cold, callers, turns, silence, rest, computing)
 }
 PARTS: dict[str, Measurement] = {part.__name__: part for part in (caller, computed)}
 

@@ -155,7 +155,11 @@ class App:
 
     def release(self, word: str) -> None:
         """Let `hold(word)` return."""
-        Path(f"{self._ledger}.{word}").touch()
+        self.beside_ledger(word).touch()
+
+    def beside_ledger(self, word: str) -> Path:
+        """What tasks know as `<ledger>.<word>`."""
+        return Path(f"{self._ledger}.{word}")
 
     def lines(self, start: str = "") -> list[list[str]]:
         """The lines of the ledger that begin with these words, split."""

@@ -6,7 +6,6 @@ It ends when the monitor does (parent-death signal), or closes the channel.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import signal
 import socket
@@ -19,7 +18,7 @@ from ..decorators import Cron, crons, delay
 from ..engine import engine
 from ..execution import Outcome
 from ..jobs import Job
-from ..process import adopt_orphans, die_with_parent
+from ..process import adopt_orphans, die_with_parent, moved_up
 from ..tasks import registry
 from .beside import Beside
 from .line import Line, WorkerClient
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> None:
     *descriptors, parent = map(int, arguments)
     die_with_parent(parent)
     adopt_orphans()
-    channel, shelf, notice = map(_moved_up, descriptors)
+    channel, shelf, notice = (moved_up(fd, HIGH) for fd in descriptors)
     told = _Notice(notice)
     _heed_the_monitor_alone(told)
     for stream in (sys.stdout, sys.stderr):
@@ -98,10 +97,10 @@ class _Worker:
         for fd, stream in enumerate(streams, 1):
             os.dup2(stream, fd)
             os.close(stream)
-        self._notice.renew(_moved_up(notice))
+        self._notice.renew(moved_up(notice, HIGH))
         self._traces.renew()
         self._shelf.close()
-        line, shelf = Line(socket.socket(fileno=_moved_up(channel))), _moved_up(shelf)
+        line, shelf = Line(socket.socket(fileno=moved_up(channel, HIGH))), moved_up(shelf, HIGH)
         worker = _Worker(line, WorkersShelf(shelf), self._notice, self._traces)
         worker._client.database = self._client.database
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -169,13 +168,6 @@ class _Worker:
         spent = self._traces.put_back(f"the report of {job.task}")
         execution.flush_output()
         self._line.send(Frame(Kind.FREE, 0, {"spent": spent} if spent else {}))
-
-
-def _moved_up(fd: int) -> int:
-    """The descriptor under a number that few tasks touch, closed for programs that they start."""
-    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH)
-    os.close(fd)
-    return high
 
 
 class _Notice:

@@ -161,15 +161,29 @@ def test_27_what_an_app_opens_afterwards_is_its_own(app: App) -> None:
 
 
 @pytest.mark.once
-def test_27_an_app_without_standard_descriptors(app: App) -> None:
-    """What is opened next gets their numbers, in the app and in the monitor."""
+@pytest.mark.parametrize("files", range(3))
+def test_27_an_app_without_standard_descriptors(app: App, files: int) -> None:
+    """What is opened next gets their numbers, in the app and in the monitor, and is nobody's output."""
+    app.add(f"""
+low = [open(f"{{LEDGER}}.low{{number}}", "a") for number in range({files})]
+
+
+@autocron.delay
+def say(word):
+    print(word)
+    print(word, file=sys.stderr)
+    note("said", word)
+""")
     without = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable]
-    app.start("tell:a", through=without)
-    app.wait_for("tell a")
+    app.start("say:a", through=without)
+    app.wait_for("said a")
     before = wait_for_pool()
-    app.start("tell:b", through=without)
-    app.wait_for("tell b")
+    app.start("say:b", through=without)
+    app.wait_for("said b")
     assert wait_for_pool() == before
+    assert app.lines() == [["said", "a"], ["said", "b"]]
+    for number in range(files):
+        assert app.beside_ledger(f"low{number}").read_text() == ""
 
 
 @pytest.mark.once
