@@ -27,6 +27,7 @@ from .sqlite_open import (
     prepare,
     refuse_environment,
     require_file,
+    require_rights,
     require_tables,
     roll_back,
 )
@@ -312,8 +313,10 @@ class SqliteFile:
         refuse_environment(self.path)
         if self._must_exist:
             require_file(self.path)
-        elif self._identity is None:
-            make_file(self.path)
+        else:
+            if self._identity is None:
+                make_file(self.path)
+            require_rights(self.path)
         connection = self._connect()
         try:
             if self._must_exist:

@@ -78,6 +78,20 @@ def make_file(path: str) -> None:
         ) from error
 
 
+def require_rights(path: str) -> None:
+    """Raise `StoreError` if the file, or one that SQLite has made beside it, may not be written by this user.
+
+    SQLite would open it all the same, to read. It would make -wal and -shm with the rights of the file, and
+    these would stay as they are when somebody has given the file its rights back.
+    """
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        if os.path.exists(name) and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
+            raise StoreError(
+                f"{name} may not be read and written by user {os.geteuid()} (or is on a read-only file "
+                "system). Let this user read and write the file and its folder."
+            )
+
+
 def require_file(path: str) -> None:
     """Raise `StoreError` where there is no file: SQLite would say only that it cannot open it."""
     if not os.path.isfile(path):

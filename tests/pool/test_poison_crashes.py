@@ -121,10 +121,13 @@ def test_49_a_task_that_closes_all_descriptors_crashes_alone_and_corrupts_nothin
             return {Path(f"mine-{number}").read_text() for number in range(120)}
         """)
     way("""
+        import re
+
         equal(poison(3, 90).get(20), 120)  # what the worker needs lies above
         equal(read().get(10), {"my own"})
         text = raised(autocron.JobFailed, poison(0, 1024).get, 20)
-        assert "the worker exited with status 1 while it ran the job; 3 times" in text, text
+        # 120: Python could not write to its standard streams at its end either
+        assert re.search("the worker exited with status (1|120) while it ran the job; 3 times", text), text
         equal(read().get(10), {"my own"})
         equal(add(1).get(10), 11)
         """)

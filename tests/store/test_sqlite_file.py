@@ -213,6 +213,31 @@ def test_a_user_without_rights_is_told_which(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_a_file_that_may_only_be_read_is_as_before_when_it_may_be_written_again(home: Path) -> None:
+    """SQLite alone would leave a -shm beside it that nobody may write."""
+    path = home / "app.db"
+    with closing(SqliteStore(path)) as store:
+        store.open()
+
+    def use() -> None:
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)
+        path.chmod(0o400)
+        with closing(SqliteStore(path)) as store:
+            with pytest.raises(StoreError, match=r"app\.db may not be read and written by user \d+ "):
+                store.open()
+            path.chmod(0o600)
+            store.set_setting("word", "written")
+
+    if os.geteuid() == 0:
+        os.chown(home, 65534, 65534)
+        os.chown(path, 65534, 65534)
+    Child(use).result()
+    with closing(SqliteStore(path)) as store:
+        assert store.setting("word") == "written"
+    assert [file.name for file in home.iterdir()] == ["app.db"]
+
+
 def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_open, "mounted_as", lambda device, mounts: "nfs4")
     with pytest.raises(StoreError, match=r"network file system \(nfs4\).*local disk"):
