@@ -34,7 +34,8 @@ def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool |
     `time.monotonic()`.
     """
     out, into = os.pipe()
-    into = moved_up(into, 3)  # above the standard streams, of which the monitor must have all three
+    if into < 3:  # where the monitor must have its standard streams
+        into = moved_up(into, 3)
     streams = [None if is_standard(fd) else subprocess.DEVNULL for fd in (1, 2)]
     command = pool_command(interpreter(), "monitor", path, str(into), json.dumps(options))
     try:

@@ -112,9 +112,10 @@ def is_standard(fd: int) -> bool:
 
 def moved_up(fd: int, least: int) -> int:
     """The descriptor under another number, `least` or more, and closed for programs that are started."""
-    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
-    os.close(fd)
-    return high
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+    finally:
+        os.close(fd)
 
 
 def start_time(pid: int) -> int | None:

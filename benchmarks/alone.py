@@ -36,7 +36,7 @@ class Size(NamedTuple):
 
     starts: int  # processes
     calls: int  # of each kind of callers
-    turns: int
+    turns: int  # calls one after the other
     silence: float  # seconds
     silences: int
     rest: float  # seconds
