@@ -168,6 +168,8 @@ class Watch:
             self._locked_since = None
 
     def _ask(self, store: Store, facts: StoreFacts, depth: int) -> None:
+        from ..store.sqlite_open import require_rights
+
         store.jobs(limit=1)  # a damaged file may show there only
         facts.next_due = store.next_due(now())
         facts.crons = store.crons()
@@ -175,6 +177,11 @@ class Watch:
         facts.locked = store.setting("autocron_lock") == "on"
         with store.batch():  # what a call would begin with; without a write nothing is synced
             pass
+        try:
+            require_rights(self.path)  # SQLite begins a transaction also where it can only read
+        except StoreError as error:
+            facts.code, facts.trouble = "store_unwritable", str(error)
+            return
         room = os.statvfs(os.path.dirname(self.path))
         if room.f_bavail * room.f_frsize < LEAST_ROOM:
             facts.code, facts.trouble = "store_full", "the disk of the database is full. Make room"

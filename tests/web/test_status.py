@@ -399,12 +399,15 @@ def test_a_store_that_cannot_be_written(app: App, home: Path, run_script: RunScr
     app.run("tell:a")
     wait_for_pass(app)
     home.chmod(0o755)
+    if os.geteuid() == 0:
+        for end in ("", "-wal", "-shm"):
+            os.chown(app.store.name + end, 65534, 65534)
     os.chmod(app.store.name, 0o444)
     try:
         document = json.loads(run_script(ANOTHER_USER, app.store.name).stdout)
         jsonschema.validate(document, SCHEMA)
         assert document["status"] == "fail"
-        assert codes(document)[0] in ("store_unwritable", "store_unusable")
+        assert codes(document)[0] == "store_unwritable"
     finally:
         os.chmod(app.store.name, 0o600)
         home.chmod(0o700)
