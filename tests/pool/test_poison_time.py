@@ -13,8 +13,8 @@ def test_a_task_that_is_stopped_can_clean_up(way: Way, with_tasks: WithTasks) ->
     with_tasks("""
         @autocron.delay(timeout=1)
         def tidy(word):
-            note("begin", word)
             try:
+                note("begin", word)
                 if word == "ask":
                     tell.options(hours=1).enqueue("never").get()
                 while True:
