@@ -9,8 +9,10 @@ from __future__ import annotations
 import compileall
 import functools
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -57,6 +59,18 @@ def need(tool: str) -> str:
     beside = sysconfig.get_path("scripts")
     found = shutil.which(tool, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
     return found or cannot_run(f"the program {tool!r} is not installed")
+
+
+def free_port() -> int:
+    """A port for a server on 127.0.0.1, below those that connections get (ip(7)): one could take it."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:  # somebody has it
+                continue
+        return port
 
 
 # -- the guard ------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 from autocron_web import execution, tasks
 from autocron_web.client import StoreClient
 from autocron_web.engine import Engine
-from conftest import CHECKOUT, wait_until
+from conftest import CHECKOUT, free_port, wait_until
 from pool_app import alive, pids
 
 Settings = Mapping[str, Any]
@@ -108,9 +108,7 @@ class Server:
     def __init__(self, folder: Path, number: int = 0) -> None:
         self._folder = folder
         self._output = folder / f"output{number}"
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port: int = sock.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *command: str, **environment: str) -> None:

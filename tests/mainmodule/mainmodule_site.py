@@ -6,7 +6,6 @@ import functools
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -19,7 +18,7 @@ import pytest
 
 from autocron_web.jobs import Job
 from autocron_web.store.sqlite import SqliteStore
-from conftest import CHECKOUT
+from conftest import CHECKOUT, free_port
 from living import Process, living
 
 LISTENING = "0A"  # in /proc/net/tcp (proc(5))
@@ -188,9 +187,3 @@ def is_installed(module: str) -> bool:
     """Whether the Python of these tests can import the module. Asked in a process that it may change."""
     command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
     return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

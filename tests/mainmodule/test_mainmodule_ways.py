@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from mainmodule_scripts import HEAD, SERVE, WSGIREF
-from mainmodule_site import Program, free_port, is_installed
+from mainmodule_site import Program, is_installed
 
-from conftest import RunScript, cannot_run
+from conftest import RunScript, cannot_run, free_port
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc")
 

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -22,7 +21,7 @@ import pytest
 
 from autocron_web.jobs import Job
 from autocron_web.store.sqlite import SqliteStore
-from conftest import CHECKOUT
+from conftest import CHECKOUT, free_port
 from living import Process, living
 
 SHOP = Path(__file__).parent / "shop"
@@ -54,7 +53,7 @@ class Site:
         self._log = self.folder / "log"
         self.fifo = self.folder / "fifo"
         self._pidfile = self.folder / "pid"
-        self.port = _free_port()
+        self.port = free_port()
         self._command = command(port=self.port, pidfile=self._pidfile, fifo=self.fifo)
         self._environment = {
             **os.environ,
@@ -257,9 +256,3 @@ def _give_to(user: str, folder: Path) -> None:
     owner = pwd.getpwnam(user)
     for path in [folder, *folder.rglob("*")]:
         os.chown(path, owner.pw_uid, owner.pw_gid)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
