@@ -10,7 +10,8 @@ from ..errors import StoreBusy, StoreError
 _ADVICE = {
     sqlite3.SQLITE_FULL: "The disk is full, so nothing was stored. Make room; the next call tries again.",
     sqlite3.SQLITE_READONLY: (
-        "The file or its file system is read-only. Let user {uid} write the file and its folder."
+        "The file or its file system is read-only. Let user {uid} write the file and its folder, and also "
+        "{name}-wal and {name}-shm if they are there."
     ),
     sqlite3.SQLITE_CANTOPEN: (
         "User {uid} must be able to read and write the file and its folder, where SQLite makes "

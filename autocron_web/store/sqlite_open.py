@@ -79,17 +79,17 @@ def make_file(path: str) -> None:
 
 
 def require_rights(path: str) -> None:
-    """Raise `StoreError` if the file, or one that SQLite has made beside it, may not be written by this user.
+    """Raise `StoreError` if this user may not write the file.
 
     SQLite would open it all the same, to read. It would make -wal and -shm with the rights of the file, and
-    these would stay as they are when somebody has given the file its rights back.
+    these would stay as they are when somebody has given the file its rights back. They are not looked at
+    here: whoever closes the file last deletes them at any moment.
     """
-    for name in (path, f"{path}-wal", f"{path}-shm"):
-        if os.path.exists(name) and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
-            raise StoreError(
-                f"{name} may not be read and written by user {os.geteuid()} (or is on a read-only file "
-                "system). Let this user read and write the file and its folder."
-            )
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        raise StoreError(
+            f"{path} may not be read and written by user {os.geteuid()} (or is on a read-only file system). "
+            "Let this user read and write the file and its folder."
+        )
 
 
 def require_file(path: str) -> None:
