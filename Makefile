@@ -21,7 +21,7 @@ JOBS ?= 6
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test matrix check docs bench clean
-.PRECIOUS: .venv/for-% .venv-%/for-test
+.PRECIOUS: .venv/for-% .venv-%/for-test .venv-%/for-versions
 
 help:
 	@sed -n 's/^#   //p' Makefile

@@ -1,6 +1,6 @@
 """An app whose every call and run stands in ledgers, and what the ledgers must say after any disaster.
 
-The rules are the invariants I1–I7 of the project's list of faults.
+The rules are I1 to I7 of docs/faults.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes that die: every fault is caused for real. The numbers are those of the list of faults."""
+"""Processes that die: every fault is caused for real. The numbers are those of docs/faults.md."""
 
 from __future__ import annotations
 
