@@ -10,37 +10,36 @@ from ..process import adopt_orphans, describe_end, kill_group
 from .dispatch import Dispatcher
 from .ears import Ears
 from .loop import Loop
-from .member import Limits, Outcome, Worker
+from .member import Outcome, Worker
 from .output import Printer
 from .setbacks import Setbacks
 from .spawn import Ends, Nursery, Unborn, start_process
+from .told import Told, Word
 from .wire import Frame
 
-LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "database", "modules")  # of the hello, for the worker
+LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "database")  # of the hello, for the worker
 SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
 FAREWELL = 2.0  # seconds that a worker without a job may take for its own end
 
 
 class Crew:
-    """Keeps the set number of workers alive, all of them loaded with the newest app."""
+    """Keeps the set number of workers alive, all of them loaded with the newest app that lives."""
 
-    def __init__(self, loop: Loop, dispatch: Dispatcher, printer: Printer) -> None:
+    def __init__(self, loop: Loop, dispatch: Dispatcher, printer: Printer, told: Told) -> None:
         self._loop = loop
         self._dispatch = dispatch
         self._printer = printer
         self._workers: dict[int, Worker] = {}  # by pid
-        self.limits = Limits()
-        self._asked = 0  # the size that the newest code asks for
+        self._told = told
+        self._word: Word | None = None  # the one that ruled at the last look
         self._fixed: int | None = None  # the size that somebody has set for the store
-        self._load: dict[str, Any] | None = None  # how to load the app: the newest code's word
-        self._born = -1  # when the process began whose word that is
         self._setbacks = Setbacks(loop, printer, self._fill)
         self._ears = self._listening()
         self._nursery = Nursery(loop, printer)
         self._nursery.on_born, self._nursery.on_lost = self._born_of, self._lost
-        self._preload = False  # a template is worth it
         self._unfit = -1  # the code for which there can be none, by when that was imported
         self.no_template: str | None = None  # why
+        self._edited = False  # files of the app have changed while the last template loaded them
         self._closing = False
         self.on_ready: Callable[[dict[str, Any]], None] = lambda head: None
         self.on_ask: Callable[[Worker, Frame], None] = lambda worker, frame: None
@@ -64,7 +63,8 @@ class Crew:
     @property
     def size(self) -> int:
         """How many workers there are to be."""
-        return self._asked if self._fixed is None else self._fixed
+        asked = 0 if self._word is None else self._word.size
+        return asked if self._fixed is None else self._fixed
 
     @property
     def is_stuck(self) -> bool:
@@ -79,46 +79,49 @@ class Crew:
 
     # -- what the monitor wants ----------------------------------------------------------------------
 
-    def is_newer(self, born: int) -> bool:
-        """Whether code that was imported then is newer than what the workers have loaded."""
-        return born > self._born
-
     @property
     def is_loading(self) -> bool:
         """Whether workers may come to know more tasks: in a moment, or when they can load the app again."""
         loads = any(worker.loads for worker in self._workers.values())
-        return self._setbacks.trouble is not None or loads or self._nursery.expected > 0
+        return (
+            self._setbacks.trouble is not None
+            or self._setbacks.pausing
+            or loads
+            or self._nursery.expected > 0
+        )
 
-    @property
-    def python(self) -> str | None:
-        """The interpreter of the workers."""
-        return self._load["python"] if self._load else None
+    def follow(self) -> None:
+        """App processes have said hello or ended: another word may rule, and workers follow it.
 
-    def load(self, load: dict[str, Any], size: int, limits: Limits, born: int, preload: bool = False) -> None:
-        """An app process has said how to load the app; `born` is when it imported its own code.
-
-        preload: whether a template is to load it once for all workers, if that can be.
-
-        Workers are replaced, each after its job, if that is newer code and differs from theirs: another
-        way of loading, or files that have changed since. A fork of an older process (a preloading
-        server's) has the older code, whatever the files say now, and changes nothing.
+        Where that is of other code, each worker is replaced after its job unless it would be loaded alike and
+        none of its files has changed since it read them. A fork of a process (a preloading server's) has the
+        same code as that, whatever the files say now, and replaces nothing.
         """
-        if self._load is not None and born < self._born:
+        word = self._told.ruling
+        if word is None:
             return
-        before, self._load = self._load, load
-        if before is not None and born == self._born:
-            load["modules"] = sorted({*before["modules"], *load["modules"]})
-        elif before is not None:
-            other = any(before[key] != load[key] for key in load.keys() - {"modules", "argv", "main"})
+        before, self._word = self._word, word
+        if before is not None and before.born != word.born:
             for worker in list(self._workers.values()):
-                if other or worker.is_stale():
+                if worker.retiring:
+                    continue
+                if not self._fits(worker):
                     self.retire(worker)
-            self.add_modules(load["modules"])
+                elif worker.ready:  # else it is looked at again then
+                    worker.word = word
             self._setbacks.forget()
-        self._born, self._asked, self.limits, self._preload = born, size, limits, preload
+            self._edited = False
         for worker in self._workers.values():
-            worker.limits = limits
+            worker.limits = word.limits
+        self.add_modules()
         self._fit()
+
+    def _fits(self, worker: Worker) -> bool:
+        """Whether the worker has loaded what the ruling word says."""
+        assert self._word is not None
+        if worker.word.born == self._word.born:
+            return True
+        return worker.word.loads_like(self._word) and not worker.is_stale()
 
     def fix_size(self, size: int | None) -> None:
         """So many workers, whatever the app asks for; None leaves it to the app."""
@@ -136,18 +139,19 @@ class Crew:
             self.retire(template)
         self._fill()
 
-    def add_modules(self, modules: list[str]) -> None:
-        """More modules have registered tasks in the app: workers that have not imported them do so."""
-        assert self._load is not None
-        self._load["modules"] = sorted({*self._load["modules"], *modules})
-        loader, main = self._load["loader"], self._load["main"]
-        in_main = "__main__" in modules or (loader is not None and loader["module"] == "__main__")
+    def add_modules(self) -> None:
+        """More modules may have registered tasks in the app: workers that have not imported them do so."""
+        assert self._word is not None
+        modules, others = self._told.modules, self._told.others
+        main = self._word.load["main"]
         for worker in [worker for worker in self._workers.values() if not worker.retiring]:
-            missing = [name for name in modules if name not in worker.modules]
-            if in_main and worker.main != main:  # that of another program, which has no tasks itself
+            if self._told.needs_main and worker.main != main:  # that of another program
                 self.retire(worker)
-            elif worker.ready and missing:
-                worker.load({"modules": missing})
+            elif worker.ready and not worker.modules.issuperset([*modules, *others]):
+                missing = [
+                    [name for name in names if name not in worker.modules] for names in (modules, others)
+                ]
+                worker.load({"modules": missing[0], "others": missing[1]})
         self._fill()
 
     def retire(self, worker: Worker) -> None:
@@ -194,51 +198,55 @@ class Crew:
 
     def _fill(self) -> None:
         """Start as many workers as are missing."""
-        if self._closing or self._load is None or self._setbacks.pausing:
+        if self._closing or self._word is None or self._setbacks.pausing:
             return
         staying = sum(worker.is_staying for worker in self._workers.values()) + self._nursery.expected
         try:
             for _ in range(self.size - staying):
-                if not self._begin(self._load):
+                if not self._begin(self._word):
                     break
         except OSError as error:  # no process or descriptor to be had
             self._setbacks.add(f"could not be started ({error.strerror})")
         self.on_change(self.pids)
 
-    def _begin(self, load: dict[str, Any]) -> bool:
-        """Begin one worker; False where it waits for the template, which is loading the app."""
+    def _begin(self, word: Word) -> bool:
+        """Begin one worker; False where it waits for the template, which loads the app, perhaps again."""
         template = self._nursery.template
         if template is None:
-            self._start(load)
+            self._start(word)
         elif template.loads:
             return False
-        elif template.is_stale():
+        elif edited := template.edited_files():
             self.retire(template)
-            return self._begin(load)
+            self._setbacks.reload(min(edited))
+            return False
         else:
             try:
                 self._nursery.fork(template)
             except ConnectionError:  # it has just ended
                 self.retire(template)
-                self._start(load)
+                self._start(word)
         return True
 
-    def _start(self, load: dict[str, Any]) -> None:
+    def _start(self, word: Word) -> None:
         """Start a process that loads the app. The first one is to be the template of the others."""
-        first = self._preload and self.size > 1 and self._unfit != self._born
+        first = word.preload and self.size > 1 and self._unfit != word.born
         if first:
             adopt_orphans()  # a template's forks are to be children of this process
         ends = Ends(self._loop, self._printer)
-        worker = self._enlist(start_process(load, ends), ends, self._born, load["main"])
+        worker = self._enlist(start_process(word.load, ends), ends, word, word.load["main"])
         if first:
             self._nursery.template = worker
-        head = {key: load[key] for key in LOAD_KEYS}
+        head = {key: word.load[key] for key in LOAD_KEYS}
+        head |= {"modules": self._told.modules, "others": self._told.others}
         worker.load({**head, "template": True} if first else head)
 
-    def _enlist(self, pid: int, ends: Ends, born: int, main: dict[str, str] | None) -> Worker:
-        worker = Worker(self._loop, pid, ends.channel, ends.shelf, ends.notice, ends.output)
+    def _enlist(self, pid: int, ends: Ends, word: Word, main: dict[str, str] | None) -> Worker:
+        worker = Worker(self._loop, pid, ends.channel, ends.shelf, ends.notice, ends.output, word)
         self._workers[pid] = worker
-        worker.born, worker.main, worker.limits = born, main, self.limits
+        worker.main = main
+        if self._word is not None:
+            worker.limits = self._word.limits
         worker.hear = ends.output.before = lambda: self._ears.hear(worker)
         worker.leave = lambda: self._left(worker)
         self._loop.watch(ends.channel, worker.hear)
@@ -246,7 +254,7 @@ class Crew:
 
     def _born_of(self, pid: int, unborn: Unborn, frames: list[Frame]) -> None:
         """The template has forked a worker, which says what the template has loaded."""
-        worker = self._enlist(pid, unborn.ends, unborn.template.born, unborn.template.main)
+        worker = self._enlist(pid, unborn.ends, unborn.template.word, unborn.template.main)
         worker.loads = 1
         self.on_change(self.pids)
         self._ears.heed(worker, frames)
@@ -260,7 +268,8 @@ class Crew:
 
     def _give_up(self, template: Worker | None, reason: str) -> None:
         """No process that has loaded this code is to fork workers: each of them loads the app itself."""
-        self._unfit, self.no_template = self._born, reason
+        assert self._word is not None
+        self._unfit, self.no_template = self._word.born, reason
         if template is not None and not template.retiring:
             self.retire(template)
 
@@ -316,24 +325,38 @@ class Crew:
             return  # it ends by itself
         self._setbacks.loaded()
         worker.modules = frozenset(head["modules"])
-        worker.files.update(head["files"])
-        if worker.born != self._born and worker.is_stale():  # newer code came while this was loaded
+        self._note_files(worker, head["files"])
+        if not self._fits(worker):  # other code came while this was loaded
             self.retire(worker)
             self._fill()
             return
+        assert self._word is not None
+        worker.word = self._word  # its files need not be looked at again for this one
         self.on_ready(head)
         self._heed_fitness(worker, head)
         if not worker.ready:
             worker.ready = True
             worker.output.take()  # what the app printed while it was loaded belongs to no job
             self._loop.after(SOUND, lambda: self._prove(worker))
-            assert self._load is not None
-            self.add_modules(self._load["modules"])  # those that came while it loaded
+            self.add_modules()  # those that came while it loaded
             if not worker.is_template:
                 self._dispatch.worker_free(worker)
                 self._relieve()
         elif worker.runs:
             self._dispatch.worker_free(worker)
+
+    def _note_files(self, worker: Worker, files: dict[str, list[int]]) -> None:
+        """What it has read of the app, as it was then.
+
+        Where files have changed while a template read them, somebody has edited them, and it is replaced. If
+        that happens again with the next one, it is the app that writes them: then they count as they are now.
+        """
+        worker.files.update(files)
+        if worker is self._nursery.template and not worker.ready:
+            edited = worker.edited_files()
+            if self._edited:
+                worker.files.update(edited)
+            self._edited = bool(edited)
 
     def _heed_fitness(self, worker: Worker, head: dict[str, Any]) -> None:
         """What was to be the template says whether it can be, or why it is a worker as any other."""

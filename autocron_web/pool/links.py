@@ -52,12 +52,12 @@ class Links:
         self._open: set[Peer] = set()  # connections
         self._apps: list[Peer] = []  # those that count, in the order of their hellos
         self._watchers: dict[str, set[Peer]] = {}
-        self.on_hello: Callable[[dict[str, Any]], str | None] = lambda hello: (
-            None
-        )  # may refuse with a sentence
+        #: A process has said hello, or ended or left. May refuse the first with a sentence.
+        self.on_hello: Callable[[Peer, dict[str, Any]], str | None] = lambda peer, hello: None
+        self.on_gone: Callable[[Peer], None] = lambda peer: None
         self.on_wake: Callable[[int], None] = lambda due: None
         self.on_cancel: Callable[[str], None] = lambda job_id: None
-        self.on_modules: Callable[[list[str]], None] = lambda modules: None
+        self.on_modules: Callable[[Peer, list[str]], None] = lambda peer, modules: None
         self.on_count: Callable[[int, bool], None] = lambda count, stop: None
         self.on_info: Callable[[], dict[str, Any]] = dict
         self.on_end: Callable[[], None] = lambda: None
@@ -173,7 +173,7 @@ class Links:
         elif frame.kind == Kind.CANCEL:
             self.on_cancel(head["id"])
         elif frame.kind == Kind.MODULES:
-            self.on_modules(list(head["modules"]))
+            self.on_modules(peer, list(head["modules"]))
         elif frame.kind == Kind.HELLO:
             self._hello(peer, head)
         elif frame.kind in (Kind.LEAVE, Kind.STOP):
@@ -243,7 +243,7 @@ class Links:
         if len(peer.channel.descriptors) < 2:
             raise WireError("a hello without its descriptors")  # or there was no room for them here
         descriptors, peer.channel.descriptors = peer.channel.descriptors, []
-        refusal = self.on_hello(hello)
+        refusal = self.on_hello(peer, hello)
         if refusal is not None:
             for fd in descriptors:
                 os.close(fd)
@@ -281,6 +281,7 @@ class Links:
 
     def _release(self, peer: Peer) -> None:
         self._apps.remove(peer)
+        self.on_gone(peer)
         if peer.pidfd is not None:
             self._loop.unwatch(peer.pidfd)
             os.close(peer.pidfd)

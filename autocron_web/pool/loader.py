@@ -7,7 +7,6 @@ import importlib.util
 import itertools
 import os
 import sys
-import time
 import types
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,7 +29,7 @@ class LoadError(Exception):
 def load_app(head: dict[str, Any]) -> None:
     """Make this process like the app's: path, folder, modules, app object. Raises `LoadError`.
 
-    head: as in the hello: `path`, `argv`, `cwd`, `main`, `loader`, `database`, `modules`.
+    head: as in the hello: `path`, `argv`, `cwd`, `main`, `loader`, `database`, `modules`; and `others`.
     """
     global _main
     sys.path[:] = head["path"]
@@ -47,26 +46,52 @@ def load_app(head: dict[str, Any]) -> None:
             loader = None
     if loader is not None:
         _load_by(loader)
-    import_modules(head["modules"])
+    import_modules(head["modules"], head["others"])
 
 
-def import_modules(names: list[str]) -> None:
-    """Import the modules that registered tasks in the app; the main one is `__main__`. Raises `LoadError`."""
+def import_modules(names: list[str], others: list[str]) -> None:
+    """Import the modules that registered tasks in the app; the main one is `__main__`. Raises `LoadError`.
+
+    others: those of other code that lives, which may be missing in this one.
+    """
     for name in names:
         _import(name)
+    for name in others:
+        try:
+            _import(name)
+        except LoadError as error:
+            _missing[name] = str(error)
+    _asked.update(names, others)
 
 
 _main: dict[str, str] | None = None  # the app's main module: `file`, and `name` as a module
 
 
-def defining_modules() -> list[str]:
-    """The modules that have registered tasks, by the names that the app told."""
-    names = set(tasks.defining_modules())
+_asked: set[str] = set()  # modules that this process was to import
+_missing: dict[str, str] = {}  # those of other code that it could not import, and why
+
+
+def known_modules() -> list[str]:
+    """The modules that have registered tasks or were to do so, by the names that the app told."""
+    names = _asked.union(tasks.defining_modules())
     return sorted(names | {"__main__"} if _main and _main["name"] in names else names)
 
 
 _seen: set[str] = set()
-_BORN = time.time_ns()
+_read: dict[str, list[int]] = {}  # files of modules, as they were just before these were imported
+
+
+def note_files() -> None:
+    """From now on note each file before it is read: what is written meanwhile has not been read."""
+    usual = SourceFileLoader.path_stats
+
+    def path_stats(self: SourceFileLoader, path: str) -> Any:
+        mark = file_mark(path)
+        if mark is not None:
+            _read[path] = mark
+        return usual(self, path)
+
+    SourceFileLoader.path_stats = path_stats  # type: ignore[method-assign]
 
 
 def has_imported() -> bool:
@@ -75,20 +100,23 @@ def has_imported() -> bool:
 
 
 def app_files() -> dict[str, list[int]]:
-    """The files of the app that were imported since the last call, as they are now.
+    """The files of the app that were imported since the last call, as they were when they were read.
 
-    One that was written after this process began may have been so before or after its import: it is
-    said to be empty, so that it counts as changed.
+    Their times are compared with nothing but themselves: another machine's clock may have written them.
     """
     if not has_imported():
         return {}
     files = {}
     for name in _new_modules():
-        file = getattr(sys.modules[name], "__file__", None)
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None)
         if file and is_app(file):
-            mark = file_mark(file) or [0, 0]
-            files[file] = mark if mark[0] < _BORN else [0, 0]
+            file = getattr(getattr(module, "__loader__", None), "archive", file)  # a zip file
+            mark = _read.get(file) or file_mark(file)
+            if mark is not None:
+                files[file] = mark
         _seen.add(name)
+    _read.clear()
     return files
 
 
@@ -203,9 +231,9 @@ def _execute(code: Callable[[], object], failure: str) -> None:
 
 
 def executed() -> dict[str, Any]:
-    """Where the execution of modules was ended, and the name of the main one if it was executed."""
+    """Where modules were ended, the name of the main one if it was executed, and which could not be."""
     main = sys.modules["__main__"].__name__
-    return {"stops": _stops, "main": None if main == "__main__" else main}
+    return {"stops": _stops, "main": None if main == "__main__" else main, "missing": _missing}
 
 
 def _hint(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..jobs import Job, failed, interrupted
 from ..process import file_mark, kill_group, memory_of
@@ -14,6 +14,9 @@ from .loop import Loop, Timer
 from .output import Output
 from .shelf import MOST, Shelf
 from .wire import Channel, Frame, Kind
+
+if TYPE_CHECKING:
+    from .told import Word
 
 Outcome = Callable[[Job, int], Job]
 
@@ -60,9 +63,10 @@ class Worker:
     """One worker process, as the monitor sees it."""
 
     def __init__(
-        self, loop: Loop, pid: int, channel: Channel, shelf: Shelf, notice: int, output: Output
+        self, loop: Loop, pid: int, channel: Channel, shelf: Shelf, notice: int, output: Output, word: Word
     ) -> None:
         self._loop = loop
+        self.word = word  # how it was told to load the app
         self.pid = pid
         self.channel = channel
         self.shelf = shelf
@@ -78,15 +82,14 @@ class Worker:
         self.since = loop.time()
         self.proven = False  # it does not end as soon as it has begun
         self.runs: dict[str, Run] = {}  # by the id of the job; the first one runs, and those that share
-        self.limits = Limits()
+        self.limits = word.limits
         self.jobs = 0  # that it was given
         self._moved = loop.time()  # when something began or ended
         self.reporting = False  # its job has ended, and is still being reported
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
-        self.modules: frozenset[str] = frozenset()  # that have registered tasks
+        self.modules: frozenset[str] = frozenset()  # that have registered tasks, or were to be imported
         self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
         self.main: dict[str, str] | None = None  # the main module that it was told of
-        self.born = -1  # of the code that it was told to load
         self._clock: Timer | None = None  # for the report
         self._waits_to_write = False
 
@@ -262,8 +265,16 @@ class Worker:
             self._loop.watch(self.channel, self.hear, self.flush if self._waits_to_write else None)
 
     def is_stale(self) -> bool:
-        """Whether a file of the app has changed since the worker loaded it."""
+        """Whether a file of the app has changed since the worker loaded it, or is gone."""
         return any(file_mark(path) != mark for path, mark in self.files.items())
+
+    def edited_files(self) -> dict[str, list[int]]:
+        """The files of the app that have changed since the worker loaded them, as they are now.
+
+        Not those that are gone: a deploy deletes an older release, which could not be loaded again.
+        """
+        now = {path: file_mark(path) for path in self.files}
+        return {path: mark for path, mark in now.items() if mark is not None and mark != self.files[path]}
 
     def stop_clocks(self) -> None:
         """It has ended by itself, and nothing more is to be done to it."""

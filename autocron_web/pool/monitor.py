@@ -26,20 +26,20 @@ from .. import __version__, reports
 from ..errors import AutocronError, StoreError
 from ..jobs import MAX_ATTEMPTS, RESULT_TTL, SECOND, Job, interrupted, now
 from ..process import same_interpreter
-from ..settings import DEFAULT_WORKERS, StoreSettings
+from ..settings import StoreSettings
 from ..store import Store
 from ..store.sqlite import SqliteStore
 from .crew import Crew
 from .dispatch import Dispatcher
 from .info import Info
-from .links import Links
+from .links import Links, Peer
 from .lock import Lock
 from .loop import Loop, Timer
-from .member import Limits
 from .output import Printer
 from .requests import Requests
 from .storethread import StoreThread
 from .timetable import Timetable
+from .told import Told, Word
 from .unknown import Unknown
 
 LINGER = 5.0  # seconds without any app process before the pool begins to end: servers leave gaps
@@ -72,7 +72,9 @@ class Monitor:
             on_trouble=self._trouble,
         )
         self._dispatch = Dispatcher(self.loop, self._thread, OWNER, self._epoch)
-        self._crew = Crew(self.loop, self._dispatch, self._printer)
+        self._told = Told()
+        self._python: str | None = None  # the interpreter of the workers
+        self._crew = Crew(self.loop, self._dispatch, self._printer, self._told)
         self._unknown = Unknown(self.loop, self._printer, self._dispatch.knows, lambda: self._crew.is_loading)
         self._timetable = Timetable(self.loop, self._thread, self._dispatch.wake, self._printer.say)
         self._links = Links(self.loop, path + ".sock", self._printer)
@@ -92,10 +94,10 @@ class Monitor:
     def _connect(self) -> None:
         """Which room tells which."""
         links, crew, dispatch = self._links, self._crew, self._dispatch
-        links.on_hello = self._hello
+        links.on_hello, links.on_gone = self._hello, self._gone
         links.on_wake = dispatch.wake
         links.on_cancel = self._cancel
-        links.on_modules = crew.add_modules
+        links.on_modules = self._learn_modules
         links.on_count = self._count
         links.on_info = lambda: self._info.tell(
             self._ended_by or ("no app process" if self._draining else None)
@@ -137,24 +139,44 @@ class Monitor:
 
     # -- app processes ---------------------------------------------------------------------------------
 
-    def _hello(self, hello: dict[str, Any]) -> str | None:
+    def _hello(self, peer: Peer, hello: dict[str, Any]) -> str | None:
         if self._ended_by is not None:
             return self._ended_by
-        load, born = hello["load"], hello["born"]
-        if self._is_other(hello["version"], load["python"]) and self._crew.is_newer(born):
-            self._end("the pool makes room for one with another interpreter or version", again=YIELD)
+        word = Word.of(hello)
+        if self._is_other(word) and self._told.would_rule(word):
+            self._make_room()
             return self._ended_by
-        workers = hello["workers"] or DEFAULT_WORKERS
-        self._crew.load(load, workers, Limits(*hello["limits"]), born, hello["preload"])
+        self._python = self._python or word.load["python"]
+        self._told.join(peer, word)
+        self._crew.follow()
         if self._recovered:
             self._printer.say(f"{self._recovered} jobs of an earlier pool were interrupted")
             self._recovered = 0
         return None
 
-    def _is_other(self, version: str, python: str) -> bool:
+    def _gone(self, peer: Peer) -> None:
+        """An app process has ended or left: another one's word may rule."""
+        self._told.leave(peer)
+        word = self._told.ruling
+        if word is None or self._ended_by is not None:
+            return
+        if self._is_other(word):
+            self._make_room()
+        else:
+            self._crew.follow()
+
+    def _learn_modules(self, peer: Peer, modules: list[str]) -> None:
+        if peer.hello is not None:
+            self._told.add_modules(peer, modules)
+            self._crew.add_modules()
+
+    def _is_other(self, word: Word) -> bool:
         """Whether such an app cannot be loaded by this monitor's kind of workers."""
-        ours = self._crew.python
-        return version != __version__ or not (ours is None or same_interpreter(ours, python))
+        python = word.load["python"]
+        return word.version != __version__ or not same_interpreter(self._python or python, python)
+
+    def _make_room(self) -> None:
+        self._end("the pool makes room for one with another interpreter or version", again=YIELD)
 
     def _count(self, count: int, stop: bool) -> None:
         """The number of app processes has changed."""

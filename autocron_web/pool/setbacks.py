@@ -1,4 +1,4 @@
-"""Starts of workers that failed: why, and when the next one is due."""
+"""Starts of workers that failed, or were in vain: why, and when the next one is due."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that c
 
 
 class Setbacks:
-    """After each failure in a row it takes longer until the next start. The first one is told to the app."""
+    """After each one in a row it takes longer until the next start. The first failure is told to the app."""
 
     def __init__(self, loop: Loop, printer: Printer, again: Callable[[], None]) -> None:
         self._loop = loop
@@ -36,13 +36,22 @@ class Setbacks:
     def add(self, how: str, what: str = "cannot start") -> None:
         """A worker could not be started, or has ended at once."""
         self._end = f"a worker {what}: it {how}"
-        pause = PAUSES[min(self._number, len(PAUSES) - 1)]
-        self._number += 1
-        self._last = self._loop.time()
-        if self._number == 1:
+        if self._number == 0:
             self._printer.say(
                 f"a worker {what}: {self.trouble or 'it ' + how}; tried again, at most every 30 s"
             )
+        self._wait()
+
+    def reload(self, path: str) -> None:
+        """The app has to be loaded anew before it can be forked, as this file of it has changed."""
+        if self._number == 1:
+            self._printer.say(f"the app is loaded again and again, as its files change: the last was {path}")
+        self._wait()
+
+    def _wait(self) -> None:
+        pause = PAUSES[min(self._number, len(PAUSES) - 1)]
+        self._number += 1
+        self._last = self._loop.time()
         self._pause = self._loop.after(pause, self._again)
 
     def loaded(self) -> None:

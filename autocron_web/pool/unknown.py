@@ -25,7 +25,7 @@ class Unknown:
         self._is_known = is_known
         self._is_loading = is_loading
         self._seen: set[str] = set()
-        self._loaded: dict[str, Any] = {"stops": [], "main": None}
+        self._loaded: dict[str, Any] = {"stops": [], "main": None, "missing": {}}
 
     def learn(self, ready: dict[str, Any]) -> None:
         """A worker has said where the execution of its modules was ended, and what the main one is called."""
@@ -46,16 +46,24 @@ class Unknown:
         elif self._is_loading():
             self._wait_for(task)
         else:
-            self._printer.say(explanation(task, self._loaded["stops"], self._loaded["main"]))
+            loaded = self._loaded
+            self._printer.say(explanation(task, loaded["stops"], loaded["main"], loaded["missing"]))
 
 
-def explanation(task: str, stops: list[list[Any]], main: str | None) -> str:
+def explanation(task: str, stops: list[list[Any]], main: str | None, missing: dict[str, str]) -> str:
     """Why the workers may not know the task, and what to do.
 
     stops: where the execution of modules was ended, as [module, file, line, source of that line].
     main: the name of the main module, if the workers have executed it.
+    missing: the modules of other code that the workers could not import, and why.
     """
     waits = f"no worker knows {task}, so its jobs wait"
+    for module, error in missing.items():
+        if task.startswith(f"{module}."):
+            return (
+                f"{waits}: its module is that of an older app process, and workers load the app as the newest"
+                f" one does, where {error.splitlines()[-1]}. Give both the same paths, or a database each"
+            )
     for module, file, line, source in stops:
         if task.startswith(f"{module}."):
             return (

@@ -22,7 +22,16 @@ from ..process import adopt_orphans, die_with_parent, moved_up
 from ..tasks import registry
 from .beside import Beside
 from .line import Line, WorkerClient
-from .loader import LoadError, app_files, defining_modules, executed, has_imported, import_modules, load_app
+from .loader import (
+    LoadError,
+    app_files,
+    executed,
+    has_imported,
+    import_modules,
+    known_modules,
+    load_app,
+    note_files,
+)
 from .shelf import Done, WorkersShelf
 from .traces import Traces, has_printed
 from .wire import Frame, Kind
@@ -39,6 +48,7 @@ def main(arguments: list[str]) -> None:
     die_with_parent(parent)
     adopt_orphans()
     channel, shelf, notice = (moved_up(fd, HIGH) for fd in descriptors)
+    note_files()
     told = _Notice(notice)
     _heed_the_monitor_alone(told)
     for stream in (sys.stdout, sys.stderr):
@@ -244,7 +254,7 @@ def _load(head: dict[str, Any]) -> Frame:
         if "path" in head:
             load_app(head)
         else:
-            import_modules(head["modules"])
+            import_modules(head["modules"], head["others"])
     except LoadError as error:
         return Frame(Kind.READY, 0, {"trouble": str(error)})
     files = app_files()
@@ -257,4 +267,4 @@ def _load(head: dict[str, Any]) -> Frame:
         "crons": [_cron_row(cron) for cron in crons.values()],
         "reports": reports.wanted(),
     }
-    return Frame(Kind.READY, 0, {**known, "modules": defining_modules(), "files": files, **executed()})
+    return Frame(Kind.READY, 0, {**known, "modules": known_modules(), "files": files, **executed()})
