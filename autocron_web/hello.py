@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from .process import interpreter, worker_environment
+from .process import interpreter, interpreter_options, worker_environment
 from .settings import main_module, main_name
 from .tasks import defining_modules
 
@@ -18,6 +18,7 @@ def way_of_loading(database: str | None, loader: dict[str, Any] | None) -> dict[
     """
     return {
         "python": interpreter(),
+        "options": interpreter_options(),
         "env": worker_environment(os.environ),
         "path": [os.path.abspath(entry) for entry in sys.path],
         "argv": list(sys.argv),

@@ -55,12 +55,32 @@ def same_interpreter(one: str, other: str) -> bool:
     return len(places) == 1
 
 
-def pool_command(python: str, *arguments: str) -> list[str]:
+#: Options of an interpreter, by their names in `sys.flags`, that change what the app's code does or finds.
+_OPTIONS = {
+    "optimize": "-O", "bytes_warning": "-b", "dont_write_bytecode": "-B", "isolated": "-I",
+    "ignore_environment": "-E", "no_user_site": "-s",
+}  # fmt: skip
+_REPORTS = {"importtime", "showrefcount"}  # options (-X) that only print, and much of it
+
+
+def interpreter_options() -> list[str]:
+    """The options with which this interpreter was started, for another one that is to load the same app."""
+    options = [option for name, option in _OPTIONS.items() for _ in range(getattr(sys.flags, name))]
+    for name, value in sys._xoptions.items():
+        if name not in _REPORTS:
+            options += ["-X", name if value is True else f"{name}={value}"]
+    for warning in sys.warnoptions:
+        options += ["-W", warning]
+    return options
+
+
+def pool_command(python: str, *arguments: str, options: Iterable[str] = ()) -> list[str]:
     """The command line of a monitor or worker.
 
     `-P` keeps the current folder off `sys.path`, where an app's `json.py` would hide the library's.
     """
-    return [python, "-P", os.path.join(PACKAGE_ROOT, "autocron_web", "pool", "__main__.py"), *arguments]
+    main = os.path.join(PACKAGE_ROOT, "autocron_web", "pool", "__main__.py")
+    return [python, "-P", *options, main, *arguments]
 
 
 def open_pidfd(pid: int) -> int | None:

@@ -67,7 +67,11 @@ def start_process(load: dict[str, Any], ends: Ends) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         process = subprocess.Popen(
-            pool_command(load["python"], "worker", *map(str, ends.inherited), str(os.getpid())),
+            pool_command(
+                load["python"],
+                *("worker", *map(str, ends.inherited), str(os.getpid())),
+                options=load["options"],
+            ),
             env=load["env"],
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -56,7 +56,7 @@ def test_files_from_a_machine_whose_clock_is_another(app: App, preload: str, ahe
     (app.file.parent / "part.py").write_text("VERSION = 1\n")
     app.add(VERSION + "\nimport part")
     for file in (app.file, app.file.parent / "part.py"):
-        os.utime(file, (time.time() + ahead,) * 2)
+        os.utime(file, (time.time() + ahead, time.time() + ahead))
     run_both(app, preload=preload)
     ended(app, loads=1 if preload == "on" else 2)
 
