@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..process import adopt_orphans, describe_end, kill_group
+from . import room
 from .dispatch import Dispatcher
 from .ears import Ears
 from .loop import Loop
@@ -200,14 +201,21 @@ class Crew:
         """Start as many workers as are missing."""
         if self._closing or self._word is None or self._setbacks.pausing:
             return
-        staying = sum(worker.is_staying for worker in self._workers.values()) + self._nursery.expected
+        size, shortage = min(self.size, room.most_workers()), room.shortage(self.size)
         try:
-            for _ in range(self.size - staying):
-                if not self._begin(self._word):
-                    break
+            while self._coming < size and self._begin(self._word):
+                pass
+            self._setbacks.falls_short(shortage)
         except OSError as error:  # no process or descriptor to be had
-            self._setbacks.add(f"could not be started ({error.strerror})")
+            running = f"{self._coming} of {self.size} workers run"
+            self._setbacks.falls_short(f"{running}: another one cannot be started ({error.strerror})")
+            self._setbacks.wait()
         self.on_change(self.pids)
+
+    @property
+    def _coming(self) -> int:
+        """How many workers there are, or will be in a moment."""
+        return sum(worker.is_staying for worker in self._workers.values()) + self._nursery.expected
 
     def _begin(self, word: Word) -> bool:
         """Begin one worker; False where it waits for the template, which loads the app, perhaps again."""

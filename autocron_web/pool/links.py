@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 import stat
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from ..jobs import Job
 from ..process import open_pidfd, start_time
 from .loop import Loop
 from .output import Printer
+from .room import most_links
 from .wire import Channel, Frame, Kind, WireError, peer_of, short_address
 
 BACKLOG = 128
@@ -47,13 +47,15 @@ class Links:
         self._path = path
         self._printer = printer
         self._listener: socket.socket | None = None
-        # An app process needs four descriptors; one more than there are would make `accept` fail for ever.
-        self._most = min(MOST_LINKS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 5)
+        # With one more than there are descriptors, `accept` would fail for ever.
+        self._most = min(MOST_LINKS, most_links())
         self._open: set[Peer] = set()  # connections
         self._apps: list[Peer] = []  # those that count, in the order of their hellos
         self._watchers: dict[str, set[Peer]] = {}
-        #: A process has said hello, or ended or left. May refuse the first with a sentence.
-        self.on_hello: Callable[[Peer, dict[str, Any]], str | None] = lambda peer, hello: None
+        self.on_hello: Callable[[dict[str, Any]], str | None] = lambda hello: (
+            None
+        )  # may refuse with a sentence
+        self.on_joined: Callable[[Peer, dict[str, Any]], None] = lambda peer, hello: None  # it counts
         self.on_gone: Callable[[Peer], None] = lambda peer: None
         self.on_wake: Callable[[int], None] = lambda due: None
         self.on_cancel: Callable[[str], None] = lambda job_id: None
@@ -243,7 +245,7 @@ class Links:
         if len(peer.channel.descriptors) < 2:
             raise WireError("a hello without its descriptors")  # or there was no room for them here
         descriptors, peer.channel.descriptors = peer.channel.descriptors, []
-        refusal = self.on_hello(peer, hello)
+        refusal = self.on_hello(hello)
         if refusal is not None:
             for fd in descriptors:
                 os.close(fd)
@@ -253,8 +255,7 @@ class Links:
         peer.streams = (descriptors[0], descriptors[1])
         peer.pidfd = descriptors[2] if len(descriptors) > 2 else open_pidfd(peer.pid)
         peer.born = start_time(peer.pid)
-        for other in [app for app in self._apps if (app.pid, app.born) == (peer.pid, peer.born)]:
-            self._release(other)  # the same process has linked anew
+        same = [app for app in self._apps if (app.pid, app.born) == (peer.pid, peer.born)]
         self._apps.append(peer)
         if peer.pidfd is not None:
             self._loop.watch(peer.pidfd, lambda: self._forget_app(peer))
@@ -262,6 +263,9 @@ class Links:
             self._loop.after(POLL, lambda: self._look_at(peer))
         self._printer.set_targets(peer.streams)
         self._send(peer, Frame(Kind.WELCOME, 0, {"pid": os.getpid()}))
+        self.on_joined(peer, hello)
+        for other in same:
+            self._release(other)  # the same process has linked anew
         self.on_count(self.count, False)
 
     def _look_at(self, peer: Peer) -> None:

@@ -29,6 +29,7 @@ from ..process import same_interpreter
 from ..settings import StoreSettings
 from ..store import Store
 from ..store.sqlite import SqliteStore
+from . import room
 from .crew import Crew
 from .dispatch import Dispatcher
 from .info import Info
@@ -94,7 +95,7 @@ class Monitor:
     def _connect(self) -> None:
         """Which room tells which."""
         links, crew, dispatch = self._links, self._crew, self._dispatch
-        links.on_hello, links.on_gone = self._hello, self._gone
+        links.on_hello, links.on_joined, links.on_gone = self._hello, self._joined, self._gone
         links.on_wake = dispatch.wake
         links.on_cancel = self._cancel
         links.on_modules = self._learn_modules
@@ -139,20 +140,20 @@ class Monitor:
 
     # -- app processes ---------------------------------------------------------------------------------
 
-    def _hello(self, peer: Peer, hello: dict[str, Any]) -> str | None:
-        if self._ended_by is not None:
-            return self._ended_by
+    def _hello(self, hello: dict[str, Any]) -> str | None:
         word = Word.of(hello)
-        if self._is_other(word) and self._told.would_rule(word):
+        if self._ended_by is None and self._is_other(word) and self._told.would_rule(word):
             self._make_room()
-            return self._ended_by
+        return self._ended_by
+
+    def _joined(self, peer: Peer, hello: dict[str, Any]) -> None:
+        word = Word.of(hello)
         self._python = self._python or word.load["python"]
         self._told.join(peer, word)
-        self._crew.follow()
         if self._recovered:
             self._printer.say(f"{self._recovered} jobs of an earlier pool were interrupted")
             self._recovered = 0
-        return None
+        self._crew.follow()
 
     def _gone(self, peer: Peer) -> None:
         """An app process has ended or left: another one's word may rule."""
@@ -307,6 +308,7 @@ def main(arguments: list[str]) -> None:
     try:
         if os.fork():
             os._exit(0)  # so that it is no child of the server, which may wait for any child (PEP 3143)
+        room.raise_limit()
         lock = Lock(path + ".lock")
         if not lock.take():
             with suppress(OSError):  # the starter has ended since

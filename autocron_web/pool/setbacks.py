@@ -21,12 +21,13 @@ class Setbacks:
         self._last = 0.0
         self._pause: Timer | None = None
         self._end: str | None = None  # how the last worker ended that could not start
+        self._shortage: str | None = None  # why there are fewer workers than there are to be
         self.trouble: str | None = None  # why workers cannot load the app: its own error
 
     @property
     def why(self) -> str | None:
-        """Why workers cannot start, from the first failure until one has loaded the app."""
-        return self.trouble or self._end
+        """Why workers cannot start, from the first failure until one has loaded the app, or are too few."""
+        return self.trouble or self._end or self._shortage
 
     @property
     def pausing(self) -> bool:
@@ -40,15 +41,22 @@ class Setbacks:
             self._printer.say(
                 f"a worker {what}: {self.trouble or 'it ' + how}; tried again, at most every 30 s"
             )
-        self._wait()
+        self.wait()
 
     def reload(self, path: str) -> None:
         """The app has to be loaded anew before it can be forked, as this file of it has changed."""
         if self._number == 1:
             self._printer.say(f"the app is loaded again and again, as its files change: the last was {path}")
-        self._wait()
+        self.wait()
 
-    def _wait(self) -> None:
+    def falls_short(self, why: str | None) -> None:
+        """There are fewer workers than there are to be, though they work; None: there are as many."""
+        if why is not None and self._shortage is None:
+            self._printer.say(why)
+        self._shortage = why
+
+    def wait(self) -> None:
+        """Start what is missing after a pause."""
         pause = PAUSES[min(self._number, len(PAUSES) - 1)]
         self._number += 1
         self._last = self._loop.time()

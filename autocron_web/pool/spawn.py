@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..process import pool_command
+from . import room
 from .loop import Loop, Timer
 from .member import Worker
 from .output import Output, Printer
@@ -69,7 +70,7 @@ def start_process(load: dict[str, Any], ends: Ends) -> int:
         process = subprocess.Popen(
             pool_command(
                 load["python"],
-                *("worker", *map(str, ends.inherited), str(os.getpid())),
+                *("worker", *map(str, [*ends.inherited, os.getpid(), room.workers_limit()])),
                 options=load["options"],
             ),
             env=load["env"],

@@ -17,8 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TextIO
 
 from ..process import children, identity
-
-HIGH = 100  # tasks that close "all" descriptors often stop before it
+from .room import high
 
 _LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
@@ -107,7 +106,7 @@ class Traces:
     def renew(self) -> None:
         """Another process begins here, or a fork of it: with its own pipes and group."""
         before = self._copies
-        self._copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for fd in (1, 2)]
+        self._copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high()) for fd in (1, 2)]
         self._group = os.getpgid(0)
         faulthandler.enable(self._copies[1])
         for fd in before:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,6 +33,7 @@ from .loader import (
     load_app,
     note_files,
 )
+from .room import high
 from .shelf import Done, WorkersShelf
 from .traces import Traces, has_printed
 from .wire import Frame, Kind
@@ -39,15 +41,17 @@ from .wire import Frame, Kind
 if TYPE_CHECKING:
     from .template import Template
 
-HIGH = 100  # tasks that close "all" descriptors often stop before it
-
 
 def main(arguments: list[str]) -> None:
-    """`worker CHANNEL_FD SHELF_FD NOTICE_FD PARENT_PID`: started by the monitor."""
-    *descriptors, parent = map(int, arguments)
+    """`worker CHANNEL_FD SHELF_FD NOTICE_FD PARENT_PID FILES`: started by the monitor.
+
+    FILES: the limit of open files, which is lower than the monitor's.
+    """
+    *descriptors, parent, files = map(int, arguments)
     die_with_parent(parent)
     adopt_orphans()
-    channel, shelf, notice = (moved_up(fd, HIGH) for fd in descriptors)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    channel, shelf, notice = (moved_up(fd, high()) for fd in descriptors)
     note_files()
     told = _Notice(notice)
     _heed_the_monitor_alone(told)
@@ -107,10 +111,10 @@ class _Worker:
         for fd, stream in enumerate(streams, 1):
             os.dup2(stream, fd)
             os.close(stream)
-        self._notice.renew(moved_up(notice, HIGH))
+        self._notice.renew(moved_up(notice, high()))
         self._traces.renew()
         self._shelf.close()
-        line, shelf = Line(socket.socket(fileno=moved_up(channel, HIGH))), moved_up(shelf, HIGH)
+        line, shelf = Line(socket.socket(fileno=moved_up(channel, high()))), moved_up(shelf, high())
         worker = _Worker(line, WorkersShelf(shelf), self._notice, self._traces)
         worker._client.database = self._client.database
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
