@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ..process import adopt_orphans, describe_end, kill_group
+from ..process import adopt_orphans, describe_end, kill_group, memory_of
 from . import room
 from .dispatch import Dispatcher
 from .ears import Ears
+from .limits import Memory
 from .loop import Loop
 from .member import Outcome, Worker
 from .output import Printer
@@ -35,12 +36,12 @@ class Crew:
         self._word: Word | None = None  # the one that ruled at the last look
         self._fixed: int | None = None  # the size that somebody has set for the store
         self._setbacks = Setbacks(loop, printer, self._fill)
+        self._memory = Memory(printer, self._setbacks)
         self._ears = self._listening()
         self._nursery = Nursery(loop, printer)
         self._nursery.on_born, self._nursery.on_lost = self._born_of, self._lost
         self._unfit = -1  # the code for which there can be none, by when that was imported
         self.no_template: str | None = None  # why
-        self._edited = False  # files of the app have changed while the last template loaded them
         self._closing = False
         self.on_ready: Callable[[dict[str, Any]], None] = lambda head: None
         self.on_ask: Callable[[Worker, Frame], None] = lambda worker, frame: None
@@ -111,9 +112,11 @@ class Crew:
                 elif worker.ready:  # else it is looked at again then
                     worker.word = word
             self._setbacks.forget()
-            self._edited = False
+            self._nursery.edited = False
+            self._memory = Memory(self._printer, self._setbacks)
         for worker in self._workers.values():
             worker.limits = word.limits
+        self._memory.look_at(self.workers)
         self.add_modules()
         self._fit()
 
@@ -205,10 +208,10 @@ class Crew:
         try:
             while self._coming < size and self._begin(self._word):
                 pass
-            self._setbacks.falls_short(shortage)
+            self._setbacks.lasts("shortage", shortage)
         except OSError as error:  # no process or descriptor to be had
             running = f"{self._coming} of {self.size} workers run"
-            self._setbacks.falls_short(f"{running}: another one cannot be started ({error.strerror})")
+            self._setbacks.lasts("shortage", f"{running}: another one cannot be started ({error.strerror})")
             self._setbacks.wait()
         self.on_change(self.pids)
 
@@ -322,7 +325,7 @@ class Crew:
         ears.on_ask = lambda worker, frame: self.on_ask(worker, frame)
         ears.on_proven = self._prove
         ears.on_spent = self._left
-        ears.on_used_up = lambda worker: self._fill()
+        ears.on_used_up = self._used_up
         ears.on_done = self._dismiss
         return ears
 
@@ -333,7 +336,8 @@ class Crew:
             return  # it ends by itself
         self._setbacks.loaded()
         worker.modules = frozenset(head["modules"])
-        self._note_files(worker, head["files"])
+        worker.files.update(head["files"])
+        self._nursery.note_edits(worker)
         if not self._fits(worker):  # other code came while this was loaded
             self.retire(worker)
             self._fill()
@@ -343,7 +347,8 @@ class Crew:
         self.on_ready(head)
         self._heed_fitness(worker, head)
         if not worker.ready:
-            worker.ready = True
+            worker.ready, worker.loaded = True, memory_of(worker.pid)
+            self._memory.look_at(self.workers)
             worker.output.take()  # what the app printed while it was loaded belongs to no job
             self._loop.after(SOUND, lambda: self._prove(worker))
             self.add_modules()  # those that came while it loaded
@@ -353,18 +358,9 @@ class Crew:
         elif worker.runs:
             self._dispatch.worker_free(worker)
 
-    def _note_files(self, worker: Worker, files: dict[str, list[int]]) -> None:
-        """What it has read of the app, as it was then.
-
-        Where files have changed while a template read them, somebody has edited them, and it is replaced. If
-        that happens again with the next one, it is the app that writes them: then they count as they are now.
-        """
-        worker.files.update(files)
-        if worker is self._nursery.template and not worker.ready:
-            edited = worker.edited_files()
-            if self._edited:
-                worker.files.update(edited)
-            self._edited = bool(edited)
+    def _used_up(self, worker: Worker) -> None:
+        self._memory.used_up(worker)
+        self._fill()
 
     def _heed_fitness(self, worker: Worker, head: dict[str, Any]) -> None:
         """What was to be the template says whether it can be, or why it is a worker as any other."""

@@ -6,10 +6,10 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..jobs import Job, failed, interrupted
-from ..process import file_mark, kill_group, memory_of
+from ..process import file_mark, kill_group
 from .loop import Loop, Timer
 from .output import Output
 from .shelf import MOST, Shelf
@@ -84,6 +84,7 @@ class Worker:
         self.runs: dict[str, Run] = {}  # by the id of the job; the first one runs, and those that share
         self.limits = word.limits
         self.jobs = 0  # that it was given
+        self.loaded = 0  # bytes of memory that it had in use when it had loaded the app
         self._moved = loop.time()  # when something began or ended
         self.reporting = False  # its job has ended, and is still being reported
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
@@ -282,19 +283,6 @@ class Worker:
             run.stop_clock()
         if self._clock is not None:
             self._clock.cancel()
-
-
-class Limits(NamedTuple):
-    """After how much a worker is replaced; None: never."""
-
-    max_jobs: int | None = None
-    max_memory: int | None = None  # MiB
-
-    def is_used_up(self, worker: Worker) -> bool:
-        """Whether another worker is to take its place: its job has just ended."""
-        if self.max_jobs is not None and worker.jobs >= self.max_jobs:
-            return True
-        return self.max_memory is not None and memory_of(worker.pid) > self.max_memory << 20
 
 
 def _run_frame(job: Job, run: Run) -> Frame:

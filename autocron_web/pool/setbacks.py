@@ -21,13 +21,13 @@ class Setbacks:
         self._last = 0.0
         self._pause: Timer | None = None
         self._end: str | None = None  # how the last worker ended that could not start
-        self._shortage: str | None = None  # why there are fewer workers than there are to be
+        self._lasting: dict[str, str] = {}  # what is not as it was asked for, though workers work
         self.trouble: str | None = None  # why workers cannot load the app: its own error
 
     @property
     def why(self) -> str | None:
         """Why workers cannot start, from the first failure until one has loaded the app, or are too few."""
-        return self.trouble or self._end or self._shortage
+        return self.trouble or self._end or next(iter(self._lasting.values()), None)
 
     @property
     def pausing(self) -> bool:
@@ -49,11 +49,14 @@ class Setbacks:
             self._printer.say(f"the app is loaded again and again, as its files change: the last was {path}")
         self.wait()
 
-    def falls_short(self, why: str | None) -> None:
-        """There are fewer workers than there are to be, though they work; None: there are as many."""
-        if why is not None and self._shortage is None:
+    def lasts(self, what: str, why: str | None) -> None:
+        """Workers work, but not as it was asked for: `why` is told when it begins; None: it has ended."""
+        if why is None:
+            self._lasting.pop(what, None)
+            return
+        if what not in self._lasting:
             self._printer.say(why)
-        self._shortage = why
+        self._lasting[what] = why
 
     def wait(self) -> None:
         """Start what is missing after a pause."""

@@ -108,6 +108,7 @@ class Nursery:
         self._printer = printer
         self._template: Worker | None = None
         self._unborn: list[Unborn] = []
+        self.edited = False  # files of the app have changed while the last template loaded them
         self.on_born: Callable[[int, Unborn, list[Frame]], None] = lambda pid, unborn, frames: None
         self.on_lost: Callable[[Worker], None] = lambda template: None
 
@@ -125,6 +126,18 @@ class Nursery:
     def expected(self) -> int:
         """How many workers are about to come."""
         return len(self._unborn)
+
+    def note_edits(self, worker: Worker) -> None:
+        """A process has loaded the app. Have files changed while the template read them?
+
+        Then somebody has edited them, and it is replaced before it forks. If that happens with the next one
+        too, it is the app that writes them: they count as they are now.
+        """
+        if worker is self.template and not worker.ready:
+            edited = worker.edited_files()
+            if self.edited:
+                worker.files.update(edited)
+            self.edited = bool(edited)
 
     def fork(self, template: Worker) -> None:
         """Ask for a worker. Raises OSError where no descriptor is left, or the template has gone."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..settings import DEFAULT_WORKERS
-from .member import Limits
+from .limits import Limits
 
 #: What may differ between processes of one program that load the app alike.
 _OF_THE_PROCESS = {"argv", "main", "modules"}
