@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any
 
 from .launch import connect
-from .pool.wire import Decoder, Frame, Kind, WireError, encode
+from .pool.wire import Decoder, Frame, Kind, WireError, encode, peer_of
 from .process import identity, is_standard, open_pidfd, readable
 
 PATIENCE = 2.0  # seconds that a monitor which is stopped or very busy is given to take bytes
@@ -53,6 +53,15 @@ class Connection:
         """Whether nobody has closed the descriptor."""
         sock = self.sock  # another thread may close it meanwhile
         return sock is not None and identity(sock.fileno()) == self._identity
+
+    @property
+    def peer(self) -> int:
+        """The monitor's pid as this process sees it; 0 where it cannot."""
+        sock = self.sock
+        try:
+            return 0 if sock is None else peer_of(sock)[0]
+        except OSError:  # another thread has closed it
+            return 0
 
     def close(self) -> None:
         """No more connection; `open` makes another."""

@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any
 
 from .pool.wire import Decoder, Frame, Kind, WireError, encode, peer_of, short_address
@@ -25,6 +26,7 @@ from .process import (
 from .settings import warn
 
 LOOK = 0.01  # seconds between looks at a process of which there is no pidfd
+FAREWELL = 1.0  # seconds that a monitor which has closed its connections may take to end
 
 
 def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool | None:
@@ -148,3 +150,14 @@ def wait_for_end(pid: int, deadline: float | None) -> bool:
             return False
         time.sleep(LOOK)
     return True
+
+
+def reap(pid: int) -> None:
+    """Leave no zombie of a monitor that is ending, where orphans are this process's children.
+
+    So they are where it is the first one of a container; elsewhere this does nothing.
+    """
+    deadline = time.monotonic() + FAREWELL
+    with suppress(ChildProcessError):
+        while pid > 0 and os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+            time.sleep(LOOK)

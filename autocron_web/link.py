@@ -18,7 +18,7 @@ from typing import Any
 
 from .connection import Connection
 from .jobs import now
-from .launch import start_monitor, wait_for_end
+from .launch import reap, start_monitor, wait_for_end
 from .pool.wire import Frame, Kind, WireError
 from .process import identity, readable
 from .serving import forks_in_c
@@ -161,7 +161,9 @@ class Link:
         except (OSError, WireError, EOFError):  # it is ending already
             return own.monitor is None or wait_for_end(own.monitor, deadline)
         finally:
+            monitor = own.peer
             own.close()
+            reap(monitor)
 
     def _say(self, frame: Frame, *, patient: bool = False) -> bool:
         """Send a frame. While another thread links this process anew, only a patient caller waits."""
@@ -296,8 +298,10 @@ class Link:
                 again = frame.head["again"]
                 own.again = 0.0 if own.refused and again is not None else again  # this one is waited for
         if not lives:
+            monitor = own.peer
             own.close()
             self._wake_watchers(own)
+            reap(monitor)
 
     @staticmethod
     def _wake_watchers(own: _Own) -> None:

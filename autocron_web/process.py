@@ -91,6 +91,17 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
+def process_of(pidfd: int) -> tuple[int, int] | None:
+    """What tells the process of a pidfd from all others; None where all have one inode (Linux before 6.9)."""
+    found, own = identity(pidfd), open_pidfd(os.getpid())
+    if own is None:
+        return None
+    try:
+        return None if found == identity(own) else found
+    finally:
+        os.close(own)
+
+
 def readable(descriptors: Iterable[int], timeout: float | None) -> list[int]:
     """Those of the descriptors that can be read, or have ended, after `timeout` seconds at most.
 

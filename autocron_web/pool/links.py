@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..jobs import Job
-from ..process import open_pidfd, start_time
+from ..process import open_pidfd, process_of, start_time
 from .loop import Loop
 from .output import Printer
 from .room import most_links
@@ -29,7 +29,7 @@ class Peer:
 
     def __init__(self, channel: Channel, pid: int) -> None:
         self.channel = channel
-        self.pid = pid
+        self.pid = pid  # 0 where it is in a container that this process cannot look into
         self.hello: dict[str, Any] | None = None
         self.pidfd: int | None = None
         self.born: int | None = None
@@ -37,6 +37,13 @@ class Peer:
         self.connected = True
         self.send: Callable[[Frame], None] = lambda frame: None
         self.watched: set[str] = set()
+
+    @property
+    def process(self) -> object:
+        """What tells this process from all others: where the system does not say, each connection is one."""
+        if self.born is not None:
+            return self.pid, self.born
+        return self if self.pidfd is None else process_of(self.pidfd) or self
 
 
 class Links:
@@ -255,7 +262,7 @@ class Links:
         peer.streams = (descriptors[0], descriptors[1])
         peer.pidfd = descriptors[2] if len(descriptors) > 2 else open_pidfd(peer.pid)
         peer.born = start_time(peer.pid)
-        same = [app for app in self._apps if (app.pid, app.born) == (peer.pid, peer.born)]
+        same = [app for app in self._apps if app.process == peer.process]
         self._apps.append(peer)
         if peer.pidfd is not None:
             self._loop.watch(peer.pidfd, lambda: self._forget_app(peer))
