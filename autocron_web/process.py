@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import glob
 import math
 import os
 import select
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 #: Variables by which servers and reloaders pass sockets and roles to their children. A worker that
@@ -164,11 +165,11 @@ def start_time(pid: int) -> int | None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Be killed as soon as the thread that started this process ends (prctl(2), PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        import ctypes
+    """Be killed as soon as the thread that started this process ends (prctl(2), PR_SET_PDEATHSIG).
 
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+    The kernel forgets it where the process changes its user or group, so this is said again then.
+    """
+    _prctl(1, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call above
         os._exit(1)
 
@@ -178,10 +179,19 @@ def adopt_orphans(adopt: bool = True) -> None:
 
     adopt: False to leave them to the next process above that adopts orphans.
     """
-    if sys.platform == "linux":
-        import ctypes
+    _prctl(36, int(adopt))
 
-        ctypes.CDLL(None, use_errno=True).prctl(36, int(adopt), 0, 0, 0)
+
+def _prctl(operation: int, value: int) -> None:
+    if sys.platform == "linux":
+        _libc_prctl()(operation, value, 0, 0, 0)
+
+
+@functools.cache
+def _libc_prctl() -> Callable[..., int]:
+    import ctypes
+
+    return ctypes.CDLL(None).prctl
 
 
 class Child(NamedTuple):

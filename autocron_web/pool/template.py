@@ -134,6 +134,7 @@ class Template:
     def load(self, frame: Frame) -> Frame:
         """Load what the frame says, and see whether a worker can be forked then; the answer to the frame."""
         answer = self._load(frame.head)
+        die_with_parent(self._monitor)
         if "trouble" not in answer.head:
             files = {**self.known.get("files", {}), **answer.head["files"]}
             self.known = {**answer.head, "files": files}

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     _heed_the_monitor_alone(told)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    worker = _Worker(Line(socket.socket(fileno=channel)), WorkersShelf(shelf), told, Traces())
+    worker = _Worker(Line(socket.socket(fileno=channel)), WorkersShelf(shelf), told, Traces(), parent)
     try:
         template = worker.serve()
         if template is not None:
@@ -71,12 +71,16 @@ def main(arguments: list[str]) -> None:
 class _Worker:
     """Does what the frames on the line say, and what lies on the shelf, one after the other."""
 
-    def __init__(self, line: Line, shelf: WorkersShelf, notice: _Notice, traces: Traces) -> None:
+    def __init__(
+        self, line: Line, shelf: WorkersShelf, notice: _Notice, traces: Traces, monitor: int
+    ) -> None:
         self._line = line
         self._shelf = shelf
         self._notice = notice
         self._client = WorkerClient(line)
         self._traces = traces
+        self._monitor = monitor
+        self._may_change_user = False
         self._beside = Beside(line, self._tell)
         engine.become_worker(self._client)
 
@@ -98,6 +102,8 @@ class _Worker:
 
                     template = Template(self._line.sock, _load)
                 answer = _load(frame.head) if template is None else template.load(frame)
+                die_with_parent(self._monitor)
+                self._may_change_user = 0 in os.getresuid()
                 self._line.send(answer)
                 if "trouble" in answer.head:
                     return None
@@ -115,8 +121,9 @@ class _Worker:
         self._traces.renew()
         self._shelf.close()
         line, shelf = Line(socket.socket(fileno=moved_up(channel, high()))), moved_up(shelf, high())
-        worker = _Worker(line, WorkersShelf(shelf), self._notice, self._traces)
+        worker = _Worker(line, WorkersShelf(shelf), self._notice, self._traces, self._monitor)
         worker._client.database = self._client.database
+        worker._may_change_user = self._may_change_user
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
         worker._line.send(Frame(Kind.READY, 0, {**known, "pid": os.getpid()}))
         return worker
@@ -145,6 +152,8 @@ class _Worker:
             self._client.alone = self._notice.job = head["id"]
             outcome = execution.run(task, head["id"], head["codec"], frame.blob)
         spent = self._traces.put_back(frame.head["task"])
+        if self._may_change_user:  # the task may have done so, and have become root again
+            die_with_parent(self._monitor)
         execution.flush_output()
         if spent:
             outcome.head["spent"] = spent

@@ -207,3 +207,24 @@ def test_waiting_for_a_job_that_was_deleted_ends(app: App) -> None:
     )
     app.run()
     assert app.lines("gone") == [["gone", "True"]]
+
+
+@pytest.mark.once
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+@pytest.mark.parametrize("where", ["module", "task", "template"])
+def test_a_worker_that_has_changed_its_user_dies_with_the_monitor_all_the_same(app: App, where: str) -> None:
+    """The kernel forgets then that it is to do so. No app process is left, so no other monitor ends it."""
+    change = "os.seteuid(65534)\n    os.seteuid(0)"
+    if where == "task":
+        app.add(f"@autocron.delay\ndef change(word):\n    {change}\n    note('changed', os.getpid())")
+    else:
+        app.add(f"if autocron.in_worker():\n    {change}")
+    app.file.write_text(app.file.read_text().replace("workers=2", f"workers={1 + (where == 'template')}"))
+    env = {"AUTOCRON_PRELOAD": "on" if where == "template" else "off"}
+    script = app.run(*(["change:x"] if where == "task" else []), "hold:a", env=env)
+    app.wait_for("begin")
+    (monitor,), workers = wait_for_pool(workers=1 + (where == "template"))
+    left = workers | pids("template")
+    script.kill()
+    os.kill(monitor, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, left)), 20, "the end of all workers")
