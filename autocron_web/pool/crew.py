@@ -84,13 +84,10 @@ class Crew:
     @property
     def is_loading(self) -> bool:
         """Whether workers may come to know more tasks: in a moment, or when they can load the app again."""
-        loads = any(worker.loads for worker in self._workers.values())
-        return (
-            self._setbacks.trouble is not None
-            or self._setbacks.pausing
-            or loads
-            or self._nursery.expected > 0
-        )
+        workers = self._workers.values()
+        if self._setbacks.trouble is not None or any(worker.loads for worker in workers):
+            return True
+        return self._nursery.expected > 0 or not any(worker.ready for worker in workers)
 
     def follow(self) -> None:
         """App processes have said hello or ended: another word may rule, and workers follow it.
@@ -210,8 +207,8 @@ class Crew:
                 pass
             self._setbacks.lasts("shortage", shortage)
         except OSError as error:  # no process or descriptor to be had
-            running = f"{self._coming} of {self.size} workers run"
-            self._setbacks.lasts("shortage", f"{running}: another one cannot be started ({error.strerror})")
+            running = f"{self._coming} of {self.size} workers run, and it is tried again, at most every 30 s"
+            self._setbacks.lasts("shortage", f"a worker cannot start ({error.strerror}): {running}")
             self._setbacks.wait()
         self.on_change(self.pids)
 

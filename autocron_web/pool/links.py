@@ -292,7 +292,6 @@ class Links:
 
     def _release(self, peer: Peer) -> None:
         self._apps.remove(peer)
-        self.on_gone(peer)
         if peer.pidfd is not None:
             self._loop.unwatch(peer.pidfd)
             os.close(peer.pidfd)
@@ -302,3 +301,4 @@ class Links:
         assert peer.streams is not None
         for fd in peer.streams:
             os.close(fd)
+        self.on_gone(peer)

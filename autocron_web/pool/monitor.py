@@ -5,11 +5,12 @@ process is left. This file says when it lives and ends; the rooms beside it do t
 
     links      app processes: who lives, who asks, who waits
     dispatch   the way of a job: claimed, handed over (`hands`), settled
+    told       what app processes have told of their app, and whose word rules
     crew       worker processes, how they begin (`spawn`), and what they say (`ears`)
     timetable  crons
     requests   what a running task asks for
     info       what is told of all this to those who ask
-    storethread, output, lock, loop
+    storethread, output, lock, loop; room (descriptors), limits (of workers), setbacks (pauses)
 """
 
 from __future__ import annotations

@@ -16,6 +16,12 @@ from .limits import Limits
 _OF_THE_PROCESS = {"argv", "main", "modules"}
 
 
+#: Variables that tell who has started a process, from where or as which of several, and nothing to the app.
+_OF_THE_START = frozenset({
+    "_", "INVOCATION_ID", "JOURNAL_STREAM", "OLDPWD", "SHLVL", "SUPERVISOR_PROCESS_NAME", "SYSTEMD_EXEC_PID",
+})  # fmt: skip
+
+
 class Word(NamedTuple):
     """What one app process told in its hello."""
 
@@ -39,7 +45,9 @@ class Word(NamedTuple):
 
     @property
     def _way(self) -> dict[str, Any]:
-        return {key: value for key, value in self.load.items() if key not in _OF_THE_PROCESS}
+        way = {key: value for key, value in self.load.items() if key not in _OF_THE_PROCESS}
+        way["env"] = {key: value for key, value in way["env"].items() if key not in _OF_THE_START}
+        return way
 
 
 class _Said(NamedTuple):

@@ -98,6 +98,7 @@ def test_the_main_module_of_another_program_goes_by_its_name() -> None:
         ({"cwd": "/"}, False),
         ({"python": "/other/bin/python3"}, False),
         ({"loader": {"module": "shop", "factory": "make"}}, False),
+        ({"env": {"SHLVL": "3", "_": "/usr/bin/env", "INVOCATION_ID": "5f"}}, True),
         ({"argv": ["gunicorn", "-w", "2"]}, True),
         ({"main": {"file": "/x.py", "name": "x"}}, True),
         ({"modules": ["late"]}, True),
