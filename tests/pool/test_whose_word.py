@@ -51,14 +51,14 @@ TASKS = '''
         seen = len(noted(f"{name} got"))
         until(lambda: len(noted(f"{name} got")) > seen + 1, 30)
 
-    def settled():
+    def settled(number=2):
         from autocron_web.launch import ask_monitor
 
         def ready():
             told = ask_monitor(os.path.join(os.environ["AUTOCRON_HOME"], "shop.db"), 20)
             return {worker["pid"] for worker in told["workers"] if worker["state"] == "ready"}
 
-        until(lambda: len(ready()) == 2, 30)
+        until(lambda: len(ready()) == number, 30)
         return ready()
 
     def lose_workers():
@@ -169,4 +169,16 @@ def test_tasks_that_the_newest_program_cannot_import_wait_for_its_end(
             until(lambda: "its module is that of an older app process" in Path("log").read_text(), 30)
             equal((job.status, job.attempt, job.reason), ("waiting", 0, "unknown task"))
         equal(job.get(30), "far")
+        """)
+
+
+@pytest.mark.once
+def test_the_number_of_workers_is_that_of_the_newest_that_lives(way: Way, with_tasks: WithTasks) -> None:
+    with_tasks(TASKS)
+    way("""
+        before = settled()
+        with beside("larger", JOIN.replace("start()", "start(3)")):
+            assert before < settled(3)
+        settled(2)
+        equal(add(1).get(30), 11)
         """)
