@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -47,6 +46,7 @@ from .unknown import Unknown
 LINGER = 5.0  # seconds without any app process before the pool begins to end: servers leave gaps
 YIELD = 1.0  # seconds in which the older app processes leave the next monitor to the newer ones
 DRAIN = 10.0  # seconds that running jobs are given then
+LAST_WORDS = 0.5  # seconds that a terminal or file is given to take what was printed until then
 PURGE = 60.0  # seconds between clean-ups of the store
 PURGE_BATCH = 1000  # jobs that are deleted in one commit, which nobody is to wait for long
 PURGE_ON = 0.1  # seconds between the batches of one clean-up
@@ -138,6 +138,8 @@ class Monitor:
                 "the monitor has failed\n" + "".join(traceback.format_exception(error)).rstrip()
             )
             raise
+        finally:
+            self._printer.flush(LAST_WORDS)
 
     # -- app processes ---------------------------------------------------------------------------------
 
@@ -324,8 +326,10 @@ def main(arguments: list[str]) -> None:
         monitor = Monitor(path, lock, store)
         monitor.begin()
     except (AutocronError, OSError, RuntimeError) as error:  # the last: no thread is to be had
-        sys.stderr.write(f"autocron: the pool cannot start: {error}\n")
-        sys.stderr.flush()
+        printer = Printer()  # whoever waits for a terminal here would keep the lock from others
+        printer.set_targets((1, 2))
+        printer.say(f"the pool cannot start: {error}")
+        printer.flush(LAST_WORDS)
         os._exit(1)
     monitor.loop.call_soon(lambda: _announce(ready))
     monitor.run()

@@ -4,29 +4,59 @@ from __future__ import annotations
 
 import os
 import select
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
+from ..process import identity
 from .loop import Loop
 
 TAIL = 8 * 1024  # bytes of a job's output that are kept with the job
-_PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes this much without blocking (pipe(7))
+QUEUE = 1024 * 1024  # bytes that may wait until a terminal, pipe or file takes them
+BURST = 0.02  # seconds that the monitor gives a full queue once, before it drops what comes
+AGAIN = 0.01  # seconds between writes to what does not block and has no room, however ready it says it is
 
 
 class Printer:
     """Writes to the stdout and stderr of the newest app process, and never waits for a reader.
 
-    The descriptors belong to the app (they came with its hello), so their flags are left alone:
-    each write is preceded by a poll and no larger than what cannot block. What nobody reads is
-    dropped, and the next thing that can be written says how much that was.
+    No question to the system tells for every kind of file whether a write will block: a terminal that polls
+    as writable does, and so does a pipe to which somebody else writes, or a file on a disk that hangs. The
+    flags of the descriptors are the app's, and what cannot be opened anew cannot get others. So each file has
+    a thread that writes to it and may block, and a queue. What does not fit the queue is dropped, and so is
+    the rest until the queue is empty; the next thing that is written says how much that was.
     """
 
     def __init__(self) -> None:
-        self._targets: tuple[int, int] | None = None
-        self._dropped = 0
+        self._changed = threading.Condition(threading.Lock())
+        self._targets: list[_Target] = []  # stdout and stderr, which may be the same; empty without an app
+        self._all: set[_Target] = set()  # also those of earlier apps that have not written everything yet
+        self.dropped = 0
 
     def set_targets(self, targets: tuple[int, int] | None) -> None:
         """The app's stdout and stderr, or None when it is gone. They stay the caller's to close."""
-        self._targets = targets
+        with self._changed:
+            self._all = {target for target in self._all if not target.is_closed}
+            before, self._targets = self._targets, []
+            try:
+                for fd in targets or ():
+                    self._targets.append(self._target(fd))
+            except OSError:  # no descriptor is left
+                self._targets = []
+            for target in {*before} - {*self._targets}:
+                target.retire()
+            self._changed.notify_all()
+
+    def _target(self, fd: int) -> _Target:
+        """One that writes there already, so that all comes in its order and a hung file has one thread."""
+        for target in (*self._targets, *self._all):
+            if target.identity == identity(fd) and (target in self._targets or target.queue):
+                target.retired = False
+                return target
+        target = _Target(fd, self, self._changed)
+        self._all.add(target)
+        return target
 
     def say(self, text: str) -> None:
         """A line of the monitor's own, for the app's stderr."""
@@ -34,31 +64,119 @@ class Printer:
 
     def write(self, stream: int, data: bytes) -> None:
         """Pass on bytes to stdout (0) or stderr (1)."""
-        if self._targets is None:
-            return
-        if self._dropped:
-            note = f"autocron: {self._dropped} bytes of output were dropped\n"
-            if not self._write_piece(self._targets[stream], note.encode()):
-                self._dropped += len(data)
+        with self._changed:
+            if not self._targets:
                 return
-            self._dropped = 0
-        for start in range(0, len(data), _PIECE):
-            if not self._write_piece(self._targets[stream], data[start : start + _PIECE]):
-                self._dropped += len(data) - start
+            target = self._targets[stream]
+            if not target.has_room(len(data)):
+                self.dropped += len(data)
                 return
+            if self.dropped:
+                target.put(f"autocron: {self.dropped} bytes of output were dropped\n".encode(), self.dropped)
+                self.dropped = 0
+            target.put(data, len(data))
 
-    @staticmethod
-    def _write_piece(fd: int, piece: bytes) -> bool:
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
-        events = poll.poll(0)
-        if not events or not events[0][1] & select.POLLOUT:
+    def flush(self, timeout: float) -> bool:
+        """Wait until all has been written; False if that takes longer than `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not any(each.queue for each in self._all), timeout)
+
+
+class _Target:
+    """A file, terminal, pipe or socket of an app process, and the thread that writes to it.
+
+    All but the writing itself is done while the printer's condition is held.
+    """
+
+    def __init__(self, fd: int, printer: Printer, changed: threading.Condition) -> None:
+        self.identity = identity(fd)
+        self.queue: deque[tuple[bytes, int]] = deque()  # pieces, and the bytes that are lost without each
+        self.retired = False  # it ends when its queue is empty
+        self._fd: int | None = os.dup(fd)  # the caller closes its own, perhaps during a write
+        self._printer = printer
+        self._changed = changed
+        self._size = 0  # bytes in the queue
+        self._is_full = False  # until the queue is empty
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._fd is None
+
+    def has_room(self, size: int) -> bool:
+        if self._is_full and self.queue:
             return False
+        # Whoever prints faster than a disk writes is not to lose anything: the thread only needs its turn.
+        self._is_full = not self._changed.wait_for(
+            lambda: not self.queue or self._size + size <= QUEUE, BURST
+        )
+        return not self._is_full
+
+    def put(self, data: bytes, lost: int) -> None:
+        """Let the thread write it. lost: bytes that count as dropped if it cannot."""
+        self.queue.append((data, lost))
+        self._size += len(data)
+        if self._thread is None:  # most apps' tasks print nothing
+            thread = threading.Thread(target=self._run, name="printer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread is to be had
+                self._taken(False)
+                return
+            self._thread = thread
+        self._changed.notify_all()
+
+    def retire(self) -> None:
+        """Nothing more is to be written but what waits."""
+        self.retired = True
+        if self._thread is None:
+            self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _run(self) -> None:
+        with self._changed:
+            fd = self._fd
+            assert fd is not None
+            while True:
+                self._changed.wait_for(lambda: self.queue or self.retired)
+                if not self.queue:
+                    break
+                data = self.queue[0][0]
+                self._changed.release()
+                try:
+                    written = _write(fd, data)
+                finally:
+                    self._changed.acquire()
+                self._taken(written)
+            self._close()
+
+    def _taken(self, written: bool) -> None:
+        """The first piece of the queue has been written, or cannot be."""
+        data, lost = self.queue.popleft()
+        self._size -= len(data)
+        if not written:
+            self._printer.dropped += lost
+        self._changed.notify_all()
+
+
+def _write(fd: int, data: bytes) -> bool:
+    """Write it all, however long that takes; False where it cannot be written."""
+    left = memoryview(data)
+    while left:
         try:
-            os.write(fd, piece)
+            left = left[os.write(fd, left) :]
+        except BlockingIOError:  # the app, or whoever has started it, wants it so
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+            time.sleep(AGAIN)
         except OSError:  # its terminal or pipe is gone
             return False
-        return True
+    return True
 
 
 class Output:
