@@ -56,6 +56,14 @@ class Client(Reader, Protocol):
         ...
 
 
+class AsyncClient(Client, Protocol):
+    """Stores jobs from an event loop without a thread of its executor: tasks may fill that."""
+
+    async def aenqueue(self, jobs: Sequence[Job]) -> list[str]:
+        """As `enqueue`."""
+        ...
+
+
 def present(found: Job | None, job: Job) -> Job:
     """What was found of a job that somebody waits for. Raises `ResultGone` where nothing was."""
     if found is None:

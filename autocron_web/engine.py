@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from . import origin, serving
-from .client import BrokenClient, Client, InlineClient, StoreClient
+from .client import AsyncClient, BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
 from .postponed import Postponed
@@ -43,6 +43,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._client: Client | None = None
+        self._worker_client: AsyncClient | None = None  # that of a process which runs tasks
         self._link: Link | None = None
         self._path: str | None = None
         self.key_file: str | None = None  # with which pickles are signed
@@ -284,11 +285,16 @@ class Engine:
             uncommitted = Uncommitted(jobs, client)
             after_commit(uncommitted.store)
             return list(uncommitted.results.values())
-        ids = client.enqueue(jobs)
-        return [
-            Result(job if job.id == job_id else job._replace(id=job_id), client)
-            for job, job_id in zip(jobs, ids, strict=True)
-        ]
+        return _results(jobs, client.enqueue(jobs), client)
+
+    async def aenqueue(self, jobs: Sequence[Job]) -> list[Result[Any]]:
+        """`enqueue` for event loops. Without `on_commit`: a thread has no part in any transaction."""
+        client = self._worker_client
+        if client is not None and client is self._client:
+            return _results(jobs, await client.aenqueue(jobs), client)
+        import asyncio
+
+        return await asyncio.to_thread(self.enqueue, jobs, on_commit=False)
 
     def get_results(
         self, limit: int = 100, *, task: str | None = None, state: str | None = None
@@ -311,10 +317,10 @@ class Engine:
 
     # -- workers and tests -----------------------------------------------------------------------------
 
-    def become_worker(self, client: Client) -> None:
+    def become_worker(self, client: AsyncClient) -> None:
         """From now on this process runs tasks, and its own calls go through `client`."""
         self._in_worker = True
-        self._client = client
+        self._client = self._worker_client = client
 
     def exchange_client(self, client: Client | None) -> Client | None:
         """Let calls go to another client; the one before."""
@@ -337,6 +343,14 @@ class Engine:
     def in_worker(self) -> bool:
         """Whether this process runs tasks."""
         return self._in_worker
+
+
+def _results(jobs: Sequence[Job], ids: Sequence[str], client: Client) -> list[Result[Any]]:
+    """ids: under which each of the jobs stands in the store."""
+    return [
+        Result(job if job.id == job_id else job._replace(id=job_id), client)
+        for job, job_id in zip(jobs, ids, strict=True)
+    ]
 
 
 #: The engine behind `autocron_web.start`, `delay` and all others. One application has one.

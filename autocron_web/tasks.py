@@ -179,13 +179,9 @@ def _enqueue(task: Task[..., R], options: Options, args: Sequence[Any], kwargs: 
 async def _aenqueue(
     task: Task[..., R], options: Options, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Result[R]:
-    import asyncio
-
     from .engine import engine
 
-    job = task.job(options, args, kwargs)
-    # Without `on_commit`: that thread has no part in any transaction.
-    return (await asyncio.to_thread(engine.enqueue, [job], on_commit=False))[0]
+    return (await engine.aenqueue([task.job(options, args, kwargs)]))[0]
 
 
 def _enqueue_many(task: Task[..., R], options: Options, calls: Iterable[Arguments]) -> list[Result[R]]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TextIO
 from .. import execution
 from ..execution import Outcome
 from ..tasks import registry
-from .line import Line, current_job
+from .line import Line
 from .output import TAIL
 from .wire import Frame, Kind
+from .workerclient import current_job
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,17 +53,17 @@ class Beside:
         self._last = loop.create_future()
         # A thread of a job that waits for an answer reads for all, so the frames may come from there too.
         self._line.on_heard = partial(loop.call_soon_threadsafe, self._heed)
-        loop.add_reader(self._line.fd, self._read)
+        on_end, self._line.on_end = self._line.on_end, self._end
         try:
-            self._begin(first)
-            self._heed()
-            return await self._last
+            with self._line.read_by(loop):
+                self._begin(first)
+                self._heed()
+                return await self._last
         finally:
-            loop.remove_reader(self._line.fd)
-            self._line.on_heard = None
+            self._line.on_heard, self._line.on_end = None, on_end
 
-    def _read(self) -> None:
-        if not self._line.poll() and not self._last.done():
+    def _end(self) -> None:
+        if not self._last.done():
             self._last.set_exception(ConnectionError("the monitor has gone"))
 
     def _heed(self) -> None:

@@ -1,4 +1,4 @@
-"""How a worker talks to its monitor: frames in order, and what a running task asks for."""
+"""How a worker talks to its monitor: frames in order, and requests with answers."""
 
 from __future__ import annotations
 
@@ -7,33 +7,25 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
-from ..client import present
-from ..errors import AllWorkersWait, StoreError
-from ..jobs import FINISHED, Job
+from ..errors import StoreError
 from ..process import identity
-from .mainmodule import is_loading, reached
-from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
+from .wire import Decoder, Frame, Kind, encode
 
-ASK_PAUSE = 0.1  # seconds between looks at a job that a task waits for
-PATIENCE = 1.0  # seconds that all workers may wait for jobs that cannot begin
-MORE_PATIENCE = 10.0  # the same, where a thread of the task waits, and others may go on
-CONNECT = 2.0  # seconds that a monitor may take to accept a connection
-
-#: The job to which this code belongs, where several run beside each other.
-current_job: ContextVar[str | None] = ContextVar("current_job", default=None)
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Line:
     """One end of a connection to the monitor: frames in order, and requests with answers, from any thread.
 
     A task may leave threads behind that go on asking while the worker waits for its next job. So
-    whoever waits for a frame reads for all, and tells the others.
+    whoever waits for a frame reads for all, and tells the others. A coroutine that waits holds no thread:
+    its event loop reads the line meanwhile.
     """
 
     def __init__(self, sock: socket.socket, *, is_workers: bool = True) -> None:
@@ -43,22 +35,61 @@ class Line:
         self.pid = os.getpid()
         self._decoder = Decoder()
         self._heard: deque[Frame] = deque()
-        self._answers: dict[int, Frame] = {}
+        self._asked: dict[int, Callable[[Frame | None], object]] = {}  # who waits for which answer
+        self._loops: dict[asyncio.AbstractEventLoop, int] = {}  # that read, and how many want each to
         self._numbers = itertools.count(1)
         self._writing = threading.Lock()
         # Not an RLock: eventlet puts green ones in the place of those, this one while it is held.
         self._news = threading.Condition(threading.Lock())
         self._reading = False  # a thread is reading for all
-        self.on_heard: Callable[[], object] | None = (
-            None  # frames have come that are no answers; in any thread
-        )
+        # Frames have come that are no answers; in any thread.
+        self.on_heard: Callable[[], object] | None = None
+        self.on_end: Callable[[], object] = self._end  # an event loop has come to the end of the channel
 
     def send(self, frame: Frame) -> None:
+        self._check()
+        data = encode(frame)
+        with self._writing:
+            self.sock.sendall(data)
+
+    def _check(self) -> None:
         if identity(self.fd) != self._identity:
             sys.stderr.write("the task has closed the worker's connection to its pool, so the worker ends\n")
             os._exit(1)
-        with self._writing:
-            self.sock.sendall(encode(frame))
+
+    def _send_soon(self, frame: Frame) -> None:
+        """Send it from an event loop; a thread does it if there is no room, or another frame comes first."""
+        self._check()
+        left, held = memoryview(encode(frame)), self._writing.acquire(blocking=False)
+        if held:
+            try:
+                left = left[self.sock.send(left, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                pass
+            except BaseException:
+                self._writing.release()
+                raise
+            if not left:
+                self._writing.release()
+                return
+        sender = threading.Thread(
+            target=self._send_rest, args=(left, held), name="autocron-send", daemon=True
+        )
+        try:
+            sender.start()
+        except RuntimeError:  # no thread is to be had
+            self._send_rest(left, held)
+
+    def _send_rest(self, left: memoryview, held: bool) -> None:
+        """held: the lock is this frame's already."""
+        if not held:
+            self._writing.acquire()
+        try:
+            self.sock.sendall(left)
+        except OSError:
+            pass  # the channel has ended: whoever reads notices it
+        finally:
+            self._writing.release()
 
     def next(self) -> Frame | None:
         """The next thing to do, or None at the end of the channel."""
@@ -81,13 +112,70 @@ class Line:
 
     def ask(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
         """Send a request of the running task and wait for its answer."""
+        answers: list[Frame | None] = []
+        with self._asking(answers.append) as number:
+            self.send(Frame(Kind.ASK, number, head, blob))
+            ended = not self._wait_for(lambda: bool(answers))
+        if ended:
+            self._end()
+        return _answered(answers[0] if answers else None)
+
+    async def ask_soon(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
+        """The same in a coroutine of any event loop, which is not held up, nor any thread of its executor."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Frame | None] = loop.create_future()
+
+        def settle(frame: Frame | None) -> None:
+            if not answer.done():
+                answer.set_result(frame)
+
+        def arrive(frame: Frame | None) -> None:
+            with suppress(RuntimeError):  # the loop was closed, and this coroutine never ended
+                loop.call_soon_threadsafe(settle, frame)
+
+        with self._asking(arrive) as number:
+            self._send_soon(Frame(Kind.ASK, number, head, blob))
+            with self.read_by(loop):
+                return _answered(await answer)
+
+    @contextmanager
+    def _asking(self, arrive: Callable[[Frame | None], object]) -> Iterator[int]:
+        """A number for a request, whose answer `arrive` gets; one that comes later is nobody's."""
         number = next(self._numbers)
-        self.send(Frame(Kind.ASK, number, head, blob))
-        if not self._wait_for(lambda: number in self._answers):
-            if self._is_workers:
-                os._exit(1)  # the monitor is gone, and so is this worker at any moment
-            raise StoreError("the pool of this process has ended: nothing can be asked of it any more")
-        return self._answers.pop(number)
+        self._asked[number] = arrive
+        try:
+            yield number
+        finally:
+            self._asked.pop(number, None)
+
+    @contextmanager
+    def read_by(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Let the event loop that runs here read the line, for as long as anybody wants it to."""
+        wanted = self._loops.get(loop, 0)
+        self._loops[loop] = wanted + 1
+        if not wanted:
+            loop.add_reader(self.fd, self._readable)
+        try:
+            yield
+        finally:
+            self._loops[loop] -= 1
+            if not self._loops[loop]:
+                del self._loops[loop]
+                if not loop.is_closed():
+                    loop.remove_reader(self.fd)
+
+    def _readable(self) -> None:
+        if not self.poll():
+            self.on_end()
+
+    def _end(self) -> None:
+        """The channel has ended."""
+        if self._is_workers:
+            os._exit(1)  # the monitor is gone, and so is this worker at any moment
+        for arrive in list(self._asked.values()):
+            arrive(None)
 
     def _wait_for(self, arrived: Callable[[], bool]) -> bool:
         """Read, or let another thread read, until `arrived()`; False at the end of the channel."""
@@ -110,7 +198,9 @@ class Line:
             self._news.notify_all()
         for frame in self._decoder.feed(data):
             if frame.kind == Kind.ANSWER:
-                self._answers[frame.id] = frame
+                arrive = self._asked.pop(frame.id, None)
+                if arrive is not None:
+                    arrive(frame)
             else:
                 self._heard.append(frame)
         if self._heard and self.on_heard is not None:
@@ -118,103 +208,7 @@ class Line:
         return bool(data)
 
 
-class WorkerClient:
-    """What calls of tasks inside a task talk to: the monitor, which owns the store."""
-
-    def __init__(self, line: Line) -> None:
-        self._lines = [line]  # the last is this process's; the others are of those that it was forked from
-        self.database = ""
-        self.alone: str | None = None  # the job that runs, if it does so alone
-
-    @property
-    def parent(self) -> str | None:
-        """The job that calls."""
-        return current_job.get() or self.alone
-
-    def _line(self) -> Line:
-        """The line of this process: one that a task has forked gets its own, and touches no other one."""
-        line = self._lines[-1]
-        if line.pid != os.getpid():
-            from ..launch import connect
-
-            try:
-                line = Line(connect(self.database, CONNECT), is_workers=False)
-            except OSError as error:
-                raise StoreError(f"the pool of this process cannot be reached ({error.strerror})") from None
-            self._lines.append(line)
-        return line
-
-    def enqueue(self, jobs: Sequence[Job]) -> list[str]:
-        if is_loading():
-            return [job.id for job in jobs]  # a plain script would feed itself for ever
-        ids: list[str] = []
-        parent = self.parent
-        for piece in pieces([job._replace(parent=parent) for job in jobs]):
-            rows, blob = pack_jobs(piece)
-            ids += self._line().ask({"request": "enqueue", "jobs": rows}, blob).head["ids"]
-        return ids
-
-    def get(self, job_id: str) -> Job | None:
-        return None if is_loading() else self._look(job_id, {})
-
-    def _look(self, job_id: str, more: dict[str, Any]) -> Job | None:
-        answer = self._line().ask({"request": "get", "id": job_id, **more})
-        found = unpack_jobs(answer.head["jobs"], answer.blob)
-        if "stuck" in answer.head:
-            workers = answer.head["stuck"]
-            raise AllWorkersWait(
-                f"{found[0].task} (job {job_id}) cannot begin: each of the {workers} workers runs a task"
-                " that waits for a job. Start more workers, or let the task end and another one go on"
-            )
-        return found[0] if found else None
-
-    def wait(self, job: Job, timeout: float | None) -> Job:
-        if current_job.get() is not None:
-            import asyncio
-
-            if asyncio._get_running_loop() is not None:
-                raise RuntimeError("get() would hold up all jobs of this worker: await the Result instead")
-        return self._wait(job, timeout, threading.current_thread() is threading.main_thread())
-
-    def _wait(self, job: Job, timeout: float | None, alone: bool) -> Job:
-        """alone: nothing else goes on in the task meanwhile, as far as can be told."""
-        if is_loading():
-            reached()  # it would wait for ever: its execution ends here
-        deadline = None if timeout is None else time.monotonic() + timeout
-        patience = PATIENCE if alone else MORE_PATIENCE
-        while True:
-            job = present(self._look(job.id, {"patience": patience, "by": self.parent}), job)
-            left = ASK_PAUSE if deadline is None else deadline - time.monotonic()
-            if job.state in FINISHED or left <= 0:
-                return job
-            time.sleep(min(left, ASK_PAUSE))
-
-    async def await_(self, job: Job) -> Job:
-        import asyncio
-
-        if is_loading():
-            reached()
-        return await asyncio.to_thread(self._wait, job, None, True)
-
-    def cancel(self, job_id: str, reason: str) -> bool:
-        if is_loading():
-            return False
-        return bool(self._line().ask({"request": "cancel", "id": job_id, "reason": reason}).head["cancelled"])
-
-    def jobs(self, limit: int, task: str | None, state: str | None) -> list[Job]:
-        if is_loading():
-            return []
-        found: list[Job] = []
-        more = True
-        while more and len(found) < limit:
-            before = found[-1].seq if found else None
-            request = {"request": "jobs", "limit": limit - len(found), "task": task, "state": state}
-            answer = self._line().ask({**request, "before": before})
-            found += unpack_jobs(answer.head["jobs"], answer.blob)
-            more = answer.head["more"]
-        return found
-
-    def progress(self, note: list[Any]) -> None:
-        if not is_loading():
-            request = {"request": "progress", "id": self.parent, "note": note}
-            self._line().send(Frame(Kind.ASK, 0, request))
+def _answered(frame: Frame | None) -> Frame:
+    if frame is None:
+        raise StoreError("the pool of this process has ended: nothing can be asked of it any more")
+    return frame

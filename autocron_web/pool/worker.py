@@ -22,7 +22,7 @@ from ..jobs import Job
 from ..process import adopt_orphans, die_with_parent, moved_up
 from ..tasks import registry
 from .beside import Beside
-from .line import Line, WorkerClient
+from .line import Line
 from .loader import (
     LoadError,
     app_files,
@@ -37,6 +37,7 @@ from .room import high
 from .shelf import Done, WorkersShelf
 from .traces import Traces, has_printed
 from .wire import Frame, Kind
+from .workerclient import WorkerClient
 
 if TYPE_CHECKING:
     from .template import Template
