@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import time
@@ -60,7 +59,10 @@ def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcom
 
 async def run_beside(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcome:
     """The same for a coroutine that runs beside others on this loop, in a context of its own."""
+    from .eventloop import owner
+
     started = time.perf_counter()
+    owner.set(task.name)
     try:
         args, kwargs = arguments(task, job_id, codec, payload)
         with _surrounded():
@@ -176,13 +178,16 @@ def stop(reason: str) -> None:
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """On one event loop for all tasks of this process, so that what they keep open stays usable.
+    """On the event loop for all tasks of this process.
 
     Inline mode calls it from any thread, and from coroutines: then it runs on a loop of its own.
     """
     global _coroutine
     import asyncio
     import threading
+
+    from . import eventloop
+    from .engine import engine
 
     if asyncio._get_running_loop() is not None:
         from concurrent.futures import ThreadPoolExecutor
@@ -191,19 +196,18 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
             return thread.submit(copy_context().run, asyncio.run, coroutine).result()
     if threading.current_thread() is not threading.main_thread():
         return asyncio.run(coroutine)
-    _coroutine = event_loop().create_task(coroutine)
+    eventloop.owner.set("")  # what it leaves behind is ended by `Traces`, which knows the task
+    loop = eventloop.event_loop()
+    _coroutine = loop.create_task(coroutine)
     try:
-        return event_loop().run_until_complete(_coroutine)
+        if engine.in_worker:
+            return eventloop.run(_coroutine)
+        try:
+            return loop.run_until_complete(_coroutine)  # from which Ctrl-C comes out
+        finally:
+            eventloop.end_left()
     finally:
         _coroutine = None
-
-
-@functools.cache
-def event_loop() -> asyncio.AbstractEventLoop:
-    """The loop on which the coroutines of tasks run."""
-    import asyncio
-
-    return asyncio.new_event_loop()
 
 
 # -- how it failed -----------------------------------------------------------------------------------------
@@ -225,11 +229,11 @@ def _failure(function: Callable[..., Any], error: BaseException, seconds: float)
 
 
 def _traceback(error: BaseException, name: str) -> str:
-    """From the line of the user on: without the frames of this file."""
+    """From the line of the user on: without the frames of this file and of the event loop's."""
     import traceback
 
     inner = error.__traceback__
-    while inner is not None and inner.tb_frame.f_code.co_filename == __file__:
+    while inner is not None and inner.tb_frame.f_code.co_filename in _OURS:
         inner = inner.tb_next
     if isinstance(error, JobStopped):
         _cut_handler(inner)
@@ -247,6 +251,7 @@ def _cut_handler(frames: TracebackType | None) -> None:
         frames = frames.tb_next
 
 
+_OURS = (__file__, os.path.join(os.path.dirname(__file__), "eventloop.py"))
 _WORKER = os.path.join(os.path.dirname(__file__), "pool")
 
 

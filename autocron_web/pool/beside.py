@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
@@ -35,21 +35,19 @@ class Beside:
         self._pid = os.getpid()
         self._running: dict[str, tuple[Frame, asyncio.Task[None]]] = {}
         self._last: asyncio.Future[tuple[Frame, Outcome]]
+        self._loop: asyncio.AbstractEventLoop
         os.register_at_fork(after_in_child=self._forked)
 
     def run(self, first: Frame) -> tuple[Frame, Outcome]:
         """The frame and outcome of the last one. Raises ConnectionError at the end of the channel."""
         _keep_what_is_printed()
-        loop = execution.event_loop()
-        serving = loop.create_task(self._serve(first))
-        while True:
-            try:
-                return loop.run_until_complete(serving)
-            except (SystemExit, KeyboardInterrupt):  # of something that a job has left to the loop
-                continue
+        from ..eventloop import event_loop, run
+
+        self._loop, self._context = event_loop(), copy_context()
+        return run(self._loop.create_task(self._serve(first)))
 
     async def _serve(self, first: Frame) -> tuple[Frame, Outcome]:
-        loop = execution.event_loop()
+        loop = self._loop
         self._last = loop.create_future()
         # A thread of a job that waits for an answer reads for all, so the frames may come from there too.
         self._line.on_heard = partial(loop.call_soon_threadsafe, self._heed)
@@ -77,11 +75,12 @@ class Beside:
                 of, task = self._running[frame.head["id"]]
                 of.head["stopped"] = True
                 # Later, as a coroutine that is cancelled before its first step never begins, nor ends.
-                execution.event_loop().call_soon(task.cancel, frame.head["reason"])
+                self._loop.call_soon(task.cancel, frame.head["reason"])
 
     def _begin(self, frame: Frame) -> None:
-        job = self._job(frame)
-        self._running[frame.head["id"]] = frame, execution.event_loop().create_task(job)
+        # The frame may have been read in the context of another job, which is none of this one's.
+        task = self._context.run(self._loop.create_task, self._job(frame))
+        self._running[frame.head["id"]] = frame, task
 
     async def _job(self, frame: Frame) -> None:
         head = frame.head
@@ -110,7 +109,7 @@ class Beside:
     def _forked(self) -> None:
         """A task has forked: in the child no job goes on once this step of its own one has ended."""
         if self._running:
-            execution.event_loop().call_soon(os._exit, 0)
+            self._loop.call_soon(os._exit, 0)
 
 
 class _Tail:

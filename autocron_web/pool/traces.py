@@ -118,10 +118,11 @@ class Traces:
         for timer in self._timers:
             signal.setitimer(timer, 0)
         _mask(signal.SIG_SETMASK, self._blocked)
+        trouble = self._end_coroutines(task)
         os.umask(self._umask)
-        now, trouble = _state(), None
+        now = _state()
         if now != self._state:
-            trouble = self._put_back_state(now)
+            trouble = self._put_back_state(now) or trouble
         self._put_back_streams()
         self._put_back_names()
         self._put_back_decimal()
@@ -189,6 +190,21 @@ class Traces:
             if self._decimal is None:
                 self._decimal = decimal.getcontext().copy()
             decimal.setcontext(self._decimal.copy())
+
+    def _end_coroutines(self, task: str) -> str | None:
+        """They would go on beside a later job. Those of jobs beside each other: when none runs any more."""
+        eventloop = sys.modules.get("autocron_web.eventloop")
+        left = eventloop.end_left() if eventloop is not None else ()
+        names: dict[str, list[str]] = {}
+        for of, name, _ in left:
+            names.setdefault(of or task, []).append(name)
+        for of, coroutines in names.items():
+            if ("coroutines", of) not in self._told:
+                self._told.add(("coroutines", of))
+                few = ", ".join(sorted(coroutines)[:5])
+                _warn(f"{of} has left {len(coroutines)} coroutines running ({few}): they were cancelled")
+        going_on = sorted(name for _, name, ended in left if not ended)
+        return f"has left a coroutine that goes on when it is cancelled ({going_on[0]})" if going_on else None
 
     def _tell_of_threads(self, task: str) -> None:
         """They go on, and end with the worker. It does not wait for them."""

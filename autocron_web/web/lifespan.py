@@ -10,8 +10,8 @@ import atexit
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from .. import execution
 from ..errors import ConfigError
+from ..eventloop import event_loop
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,7 +50,7 @@ def run_in_worker(app: App) -> None:
     Raises RuntimeError if the startup fails, or whatever the app does.
     """
     lifespan = _Lifespan(app)
-    loop = execution.event_loop()
+    loop = event_loop()
     loop.run_until_complete(lifespan.start())
     keep_state(lifespan.state)
     atexit.register(lambda: loop.run_until_complete(lifespan.stop()))
