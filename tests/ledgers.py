@@ -1,4 +1,4 @@
-"""An app whose every call and run stands in ledgers, and what the ledgers must say after any disaster.
+"""What the ledgers of `random_app.py` must say after any disaster.
 
 The rules are I1 to I7 of docs/faults.md.
 """
@@ -6,123 +6,23 @@ The rules are I1 to I7 of docs/faults.md.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
+from autocron_web.codec import load_call
 from autocron_web.jobs import MAX_CRASHES, Job
 from autocron_web.store.sqlite import SqliteStore
 
-#: Calls at a steady rate. An accepted call is noted, and on disk, before the next one is made; a run is
-#: noted when it begins and ends, and holds a lock of its job's that a second run at the same time finds.
-APPLICATION = '''
-import contextlib, fcntl, os, random, signal, sys, time
-
-import autocron_web as autocron
-from autocron_web.engine import engine
-
-FOLDER = os.environ["LEDGERS"]
+#: Seconds in which an undisturbed pool hears of a cancelled job and ends it, on a busy machine.
+HEARD = 10.0
 
 
-def write(ledger, *words, sync=False):
-    fd = os.open(f"{FOLDER}/{ledger}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(fd, (" ".join(map(str, words)) + "\\n").encode())
-    if sync:
-        os.fsync(fd)
-    os.close(fd)
+class Disturbance(NamedTuple):
+    """What was done to the processes meanwhile."""
 
-
-@contextlib.contextmanager
-def noted():
-    job = engine.client.parent
-    lock = os.open(f"{FOLDER}/locks/{job}", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        write("overlaps", job, os.getpid())
-    write("runs", "start", job, os.getpid())
-    try:
-        yield
-        write("runs", "end", job, os.getpid())
-    finally:
-        os.close(lock)
-
-
-def run(seconds):
-    with noted():
-        time.sleep(seconds)
-
-
-@autocron.delay
-def short():
-    run(0)
-
-
-@autocron.delay
-def long(seconds):
-    run(seconds)
-
-
-@autocron.delay(timeout=5, retries=20, backoff=0.1)
-def limited(seconds):
-    run(seconds)
-
-
-@autocron.delay(timeout=5, retries=20, backoff=0.1, concurrency=5)
-async def beside(seconds):
-    import asyncio  # here, as each app process would take a while for it
-
-    with noted():
-        await asyncio.sleep(seconds)
-
-
-@autocron.delay(retries=2, backoff=0.1)
-def failing():
-    run(0.01)
-    raise ValueError("as it should")
-
-
-@autocron.every(seconds=1)
-def tick():
-    run(0.01)
-
-
-def main():
-    """Call at `sys.argv[1]` per second until SIGUSR1; from then on only live, until SIGTERM."""
-    rate, dice, calling = float(sys.argv[1]), random.Random(sys.argv[2]), True
-
-    def end_calls(*_):
-        nonlocal calling
-        calling = False
-
-    signal.signal(signal.SIGUSR1, end_calls)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(not autocron.stop(20)))
-    autocron.start("random.db", workers=3)
-    print("started", flush=True)
-    while True:
-        time.sleep(1 / rate if calling else 0.1)
-        if not calling:
-            continue
-        kind = dice.random()
-        try:
-            if kind < 0.4:
-                result = short()
-            elif kind < 0.6:
-                result = beside(dice.random())
-            elif kind < 0.8:
-                result = long(dice.random() * 0.3)
-            elif kind < 0.95:
-                result = limited(dice.random() * 0.1)
-            else:
-                result = failing()
-        except autocron.AutocronError as error:
-            write("refusals", type(error).__name__, error)
-        else:
-            write("calls", result.id, sync=True)
-
-
-if __name__ == "__main__":
-    main()
-'''
+    ended: int  # how many
+    moments: list[float]  # when anything was done
 
 
 class Ledgers:
@@ -141,30 +41,80 @@ class Ledgers:
         """The ids of the calls that returned."""
         return {job for (job,) in self.lines("calls")}
 
-    def violations(self, store: SqliteStore, faults: int) -> list[str]:
-        """What is against the rules, now that nothing waits or runs; `faults` processes were ended."""
+    def violations(self, store: SqliteStore, disturbance: Disturbance) -> list[str]:
+        """What is against the rules, now that nothing waits or runs."""
         jobs = {job.id: job for job in store.jobs(limit=10**7)}
-        starts: Counter[str] = Counter()
+        starts: defaultdict[str, list[float]] = defaultdict(list)
         ends: Counter[str] = Counter()
-        for word, job, _ in self.lines("runs"):
-            (starts if word == "start" else ends)[job] += 1
-        accepted = self.accepted()
-        found = [f"I1: {job} was accepted, and is not in the store" for job in accepted - jobs.keys()]
+        for word, job, _, *moment in self.lines("runs"):
+            if word == "start":
+                starts[job].append(float(moment[0]))
+            else:
+                ends[job] += 1
+        found = [f"I1: {job} was accepted, and is not in the store" for job in self.accepted() - jobs.keys()]
         found += [f"I2: {job} ran, and was never stored" for job in starts.keys() - jobs.keys()]
         for job in jobs.values():
-            found += _violations_of(job, starts[job.id], ends[job.id])
+            found += _violations_of(job, len(starts[job.id]), ends[job.id])
         for task, most in (("beside", 3 * 5), ("", 3)):  # there are three workers, and five of it in each
             repeated = sum(
                 max(0, ends[job.id] - 1)
                 for job in jobs.values()
                 if job.error_type != "ValueError" and (job.task.endswith(".beside") == bool(task))
             )
-            if repeated > most * faults:
-                found.append(f"I3: {repeated} runs were repeated after their end, with {faults} faults")
+            if repeated > most * disturbance.ended:
+                found.append(
+                    f"I3: {repeated} runs were repeated after their end, of {disturbance.ended} faults"
+                )
         found += [f"I4: two runs of {job} at the same time" for job, _ in self.lines("overlaps")]
         slots = Counter((job.task, job.due) for job in jobs.values() if job.kind == "cron")
         found += [f"I5: slot {slot} has {number} jobs" for slot, number in slots.items() if number > 1]
         found += [f"I6: {row}" for row in _integrity(self._database) if row != "ok"]
+        found += self._violations_of_calls(jobs)
+        found += self._violations_of_cancels(jobs, starts, disturbance.moments)
+        return found
+
+    def _violations_of_calls(self, jobs: dict[str, Job]) -> list[str]:
+        """An interrupted call is stored once or not, and one that was refused is not."""
+        tokens = Counter(load_call(job.payload)[0][0] for job in jobs.values() if job.kind == "call")
+        found = [
+            f"I1: the call {token} is stored {number} times" for token, number in tokens.items() if number > 1
+        ]
+        stored = {token.partition(".")[0] for token in tokens}  # of one `enqueue_many` there are several
+        return found + [
+            f"I1: the call {token} has raised {kind}, and is stored ({' '.join(text)})"
+            for kind, token, *text in self.lines("refusals")
+            if token in stored
+        ]
+
+    def _violations_of_cancels(
+        self, jobs: dict[str, Job], starts: dict[str, list[float]], disturbed: list[float]
+    ) -> list[str]:
+        """A job that has been cancelled does not begin any more, and never ends as done.
+
+        While it runs its end can only be asked for. A monitor that dies at that moment, or is stopped, does
+        not hear of it; so only those count that nothing was done to meanwhile.
+        """
+        asked = {job for word, job, *_ in self.lines("cancels") if word == "asked"}
+        found = [
+            f"I1: {job.id} is cancelled ({job.reason}), and nobody has asked for it"
+            for job in jobs.values()
+            if job.state == "cancelled" and job.id not in asked
+        ]
+        for word, job_id, *more in self.lines("cancels"):
+            if word != "answered" or more[0] != "True" or job_id not in jobs:
+                continue
+            state, moment = more[1], float(more[2])
+            job, last = jobs[job_id], max(starts.get(job_id) or [0.0])
+            ran_on = job.state == "done" and last > moment
+            calm = not any(moment - HEARD < each < moment + HEARD for each in disturbed)
+            if state == "cancelled" and (job.state != "cancelled" or last > moment + 0.1):
+                found.append(
+                    f"I1: {job_id} ({job.task}) was cancelled, began {last - moment:.2f} s later: {job.state}"
+                )
+            elif ran_on and calm:
+                found.append(
+                    f"I1: {job_id} ({job.task}) began {last - moment:.2f} s after its cancel, and is done"
+                )
         return found
 
 
@@ -180,11 +130,21 @@ def _violations_of(job: Job, starts: int, ends: int) -> list[str]:
         or (job.error_type == "WorkerCrashed" and job.crashes == MAX_CRASHES)
     ):
         found.append(f"I1: {name} ended without a reason: {job.error}")
-    if job.state not in ("done", "error") and not (job.kind == "cron" and job.state == "waiting"):
+    if job.state not in ("done", "error", "cancelled") and not (
+        job.kind == "cron" and job.state == "waiting"
+    ):
         found.append(f"I1: {name} is left over")
     if starts > job.attempt:
         found.append(f"I3: {name} ran {starts} times")
+    last_words = f"last words of {job.id}\n" if job.kind == "call" and _has_printed(job) else ""
+    if job.state == "done" and not (job.output or "").endswith(last_words):
+        found.append(f"I3: the output of {name} is not its own: {job.output!r}")
     return found
+
+
+def _has_printed(job: Job) -> bool:
+    """Whether its last argument, the number of lines, is not 0."""
+    return bool(load_call(job.payload)[0][-1])
 
 
 def _integrity(database: Path) -> list[str]:

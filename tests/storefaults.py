@@ -24,20 +24,25 @@ class StoreFaults:
     def __init__(self, database: Path, dice: Random, *, small_disk: bool) -> None:
         self._database = database
         self._dice = dice
-        self._kinds = [self._read, self._write, *([self._fill] if small_disk else [])]
+        self._kinds = {
+            "read": self._read,
+            "write": self._write,
+            **({"fill": self._fill} if small_disk else {}),
+        }
         self._ends: list[tuple[float, Callable[[], None]]] = []  # when to undo what
 
     @property
     def are_over(self) -> bool:
         return not self._ends
 
-    def cause(self) -> str:
-        """Begin one of them, for at most two seconds; what it is."""
-        kind = self._dice.choice(self._kinds)
+    def cause(self, kind: str) -> str | None:
+        """Begin one of them, for at most two seconds; for how long, or None if it cannot be."""
+        if kind not in self._kinds:
+            return None
         seconds = self._dice.uniform(0.1, 2)
-        undo = kind()
+        undo = self._kinds[kind]()
         self._ends.append((time.monotonic() + seconds, undo))
-        return f"{kind.__name__.strip('_')} for {seconds:.1f} s"
+        return f"for {seconds:.1f} s"
 
     def end(self, moment: float) -> None:
         """Undo those that have lasted until this moment."""
