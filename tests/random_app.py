@@ -4,7 +4,7 @@ An accepted call is noted, and on disk, before the next one is made. A run is no
 and holds a lock of its job's that a second run at the same time finds.
 
 Arguments: the calls per second, a seed, and the name of the database. FAULTS in the environment says which
-faults this process causes itself, and how often: `cancel=0.03,leave=0.02`.
+faults this process causes itself, and how often: `cancel=0.05,print=1`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from autocron_web.engine import engine
 FOLDER = os.environ["LEDGERS"]
 ARGUMENTS = sys.argv[1:]  # in a worker those of the worker, which calls nothing
 CHANCES = dict(pair.split("=") for pair in filter(None, os.environ.get("FAULTS", "").split(",")))
+WORKERS = int(os.environ.get("WORKERS", "3"))
 MANY = 60  # calls of one `enqueue_many`: as many as lie on shelves
 AT_ONCE = 0.03  # the share of these among the calls
 
@@ -129,7 +130,15 @@ class Caller:
             ledger(name)
 
     def start(self) -> None:
-        autocron.start(self._database, workers=3)
+        autocron.start(self._database, workers=WORKERS)
+
+    def leave(self) -> None:
+        """Do not count for a moment, as a worker that its server replaces, while there is work."""
+        self._call_or_note(0)
+        time.sleep(self._dice.choice((0, 0.005, 0.02)))
+        autocron.leave()
+        time.sleep(0.3)  # in which the others leave, too
+        self.start()
 
     def call(self) -> None:
         """One call, or many at once, and what may happen around it."""
@@ -156,17 +165,18 @@ class Caller:
 
     def _make(self, token: str, kind: float) -> list[autocron.Result[Any]]:
         dice = self._dice
+        busy = dice.random() * WORKERS / 3  # seconds: no more than they can do
         lines = dice.choice((0, 1, 50)) if "print" in CHANCES else 0
         if kind < AT_ONCE:
             return short.enqueue_many([(f"{token}.{number}", lines) for number in range(MANY)])
         if kind < 0.4:
             return [short(token, lines)]
         if kind < 0.6:
-            return [beside(token, dice.random(), lines)]
+            return [beside(token, busy, lines)]
         if kind < 0.8:
-            return [long(token, dice.random() * 0.3, lines)]
+            return [long(token, busy * 0.3, lines)]
         if kind < 0.95:
-            return [limited(token, dice.random() * 0.1, lines)]
+            return [limited(token, busy * 0.1, lines)]
         return [failing(token, lines)]
 
     # -- circumstances -----------------------------------------------------------------------------------
@@ -185,16 +195,6 @@ class Caller:
                 write("refusals", (type(error).__name__, "cancel", error))
             else:
                 write("cancels", ("answered", result.id, answer, state, time.monotonic()))
-
-    @contextlib.contextmanager
-    def leave(self) -> Iterator[None]:
-        """The process does not count for a moment, as a worker that its server replaces, while there is work."""
-        self._call_or_note(0)
-        time.sleep(self._dice.choice((0, 0.005, 0.02)))
-        autocron.leave()
-        time.sleep(self._dice.choice((0, 0, 0.3)))
-        yield
-        self.start()
 
     @contextlib.contextmanager
     def descriptors(self) -> Iterator[None]:
@@ -218,7 +218,7 @@ class Caller:
     def interrupt(self) -> Iterator[None]:
         """The handler of a signal raises in the middle of it."""
         try:
-            signal.setitimer(signal.ITIMER_REAL, self._dice.uniform(20e-6, 3e-3))
+            signal.setitimer(signal.ITIMER_REAL, self._dice.uniform(20e-6, self._dice.choice((250e-6, 3e-3))))
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -226,24 +226,28 @@ class Caller:
 
 CIRCUMSTANCES: dict[str, Callable[[Caller], contextlib.AbstractContextManager[None]]] = {
     "cancel": Caller.cancel,
-    "leave": Caller.leave,
     "descriptors": Caller.descriptors,
     "interrupt": Caller.interrupt,
 }
 
 
 def main() -> None:
-    """Call until SIGUSR1; from then on only live, until SIGTERM."""
-    calling = True
+    """Call until SIGUSR1; from then on only live, until SIGTERM. At SIGUSR2 leave for a moment."""
+    calling, leaving = True, False
 
     def end_calls(*_: object) -> None:
         nonlocal calling
         calling = False
 
+    def leave(*_: object) -> None:
+        nonlocal leaving
+        leaving = True
+
     def interrupt(*_: object) -> None:
         raise Interrupted
 
     signal.signal(signal.SIGUSR1, end_calls)
+    signal.signal(signal.SIGUSR2, leave)
     signal.signal(signal.SIGALRM, interrupt)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(not autocron.stop(20)))
     rate, caller = float(ARGUMENTS[0]), Caller(*ARGUMENTS[1:])
@@ -251,6 +255,9 @@ def main() -> None:
     print("started", flush=True)
     while True:
         time.sleep(1 / rate if calling else 0.1)
+        if leaving:
+            leaving = False
+            caller.leave()
         if calling:
             caller.call()
 

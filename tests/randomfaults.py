@@ -178,6 +178,15 @@ def future(chaos: Chaos) -> str:
     return f"{hours:+d} h"
 
 
+def leave(chaos: Chaos) -> str | None:
+    """All app processes leave for a moment, one shortly after the other, and join again."""
+    if not chaos.all_started():
+        return None  # one that has no handler yet would end
+    for script in chaos.apps:
+        chaos.signal(script.pid, signal.SIGUSR2)
+    return "all"
+
+
 class Fault(NamedTuple):
     weight: float  # how often, beside the others
     cause: Callable[[Chaos], str | None]
@@ -192,10 +201,11 @@ FAULTS = {
     "fill": Fault(0.8, of_the_store("fill")),
     "move": Fault(0.2, move),
     "future": Fault(0.5, future),
+    "leave": Fault(1.5, leave),
 }
 
 #: What app processes do themselves (`random_app.py`), and with how many of their calls.
-IN_APPS = {"cancel": 0.05, "leave": 0.05, "descriptors": 0.03, "interrupt": 0.3, "print": 1.0}
+IN_APPS = {"cancel": 0.05, "descriptors": 0.03, "interrupt": 0.3, "print": 1.0}
 
 #: One app process knows the database by a link to it.
 LINK = "link"

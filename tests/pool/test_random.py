@@ -31,6 +31,7 @@ GIVEN = os.environ.get("AUTOCRON_RANDOM_SECONDS")
 PAUSE = float(os.environ.get("AUTOCRON_RANDOM_PAUSE") or 0.45)
 SEED = int(os.environ.get("AUTOCRON_RANDOM_SEED") or random.SystemRandom().randrange(10**6))
 LONG = 300.0  # seconds: in a shorter run most processes are too young to tell whether they grow
+WORKERS = SEED % 3 + 1  # the loss of one of them is noticed where there are no others
 RATE = 8.0  # calls of each app process in a second
 
 
@@ -62,6 +63,7 @@ def chaos(run_script: RunScript, tmp_path: Path, home: Path, small_disk: bool) -
     own = {name: chance for name, chance in randomfaults.IN_APPS.items() if name in FAULTS}
     environment = {
         "LEDGERS": str(tmp_path),
+        "WORKERS": str(WORKERS),
         "FAULTS": ",".join(f"{name}={chance}" for name, chance in own.items()),
         # Mostly with a template, although the app is small.
         "AUTOCRON_PRELOAD": os.environ.get("AUTOCRON_PRELOAD") or dice.choice(("on", "on", "on", "off")),
@@ -93,7 +95,7 @@ def test_random_faults(seconds: float, tmp_path: Path, home: Path, request: pyte
     store = SqliteStore(home / "random.db")
     try:
         wait_for_the_end(chaos, store, home, seconds)
-        found = ledgers.violations(store, Disturbance(chaos.ended, chaos.disturbed))
+        found = ledgers.violations(store, Disturbance(WORKERS, chaos.ended, chaos.disturbed))
     finally:
         store.close()
         print("\n".join(chaos.log))
