@@ -18,6 +18,7 @@ from storefaults import StoreFaults, held
 APPS = 3  # app processes
 # A process of ours may be stopped while it holds the lock of the database: others may then give up after 5 s.
 LONGEST_STOP = 4.5  # seconds
+DEPLOYS = 3.0  # seconds at least between two of them
 
 
 class Chaos:
@@ -43,6 +44,7 @@ class Chaos:
         self.apps = [start_app(number) for number in range(APPS)]
         self._started = APPS
         self.ended = 0  # processes
+        self.deployed = 0.0  # when the app's file was written last
         self.disturbed: list[float] = []  # when something was done to processes or the store
         self.log: list[str] = []
         self.samples: list[tuple[int, int]] = []  # memory in MiB and descriptors of the largest process
@@ -62,6 +64,12 @@ class Chaos:
             time.sleep(0.01)
         self.proceed(float("inf"))
         self.store.end(float("inf"))
+        if "future" in self._table:
+            self.replace_apps()
+            for script in self.apps:
+                script.wait_for("started")
+            self.deployed = 0.0
+            future(self)  # so that what it does shows, if nothing else heals it
         self.disturbed.append(time.monotonic())
 
     def _cause(self, moment: float) -> None:
@@ -170,11 +178,17 @@ def of_the_store(name: str) -> Callable[[Chaos], str | None]:
     return cause
 
 
-def future(chaos: Chaos) -> str:
-    """The app's file has another time: one that is yet to come, or has been."""
+def future(chaos: Chaos) -> str | None:
+    """A deploy from a machine with another clock: the time of the app's file has been, or is yet to come."""
+    if not chaos.all_started() or time.monotonic() < chaos.deployed + DEPLOYS:
+        return None
+    chaos.deployed = time.monotonic()
     hours = chaos.dice.choice((-1, 0, 1, 14))
     moment = time.time() + hours * 3600
     os.utime(chaos.application, (moment, moment))
+    for script in chaos.apps:
+        script.kill()
+    chaos.ended += len(chaos.apps)
     return f"{hours:+d} h"
 
 
@@ -200,7 +214,7 @@ FAULTS = {
     "write": Fault(0.8, of_the_store("write")),
     "fill": Fault(0.8, of_the_store("fill")),
     "move": Fault(0.2, move),
-    "future": Fault(0.5, future),
+    "future": Fault(0.3, future),
     "leave": Fault(1.5, leave),
 }
 
