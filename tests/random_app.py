@@ -1,4 +1,4 @@
-"""The app of the random run, copied to `application.py` of each: its every call and run stands in ledgers.
+"""The app of the random run, copied to a folder of each: its every call and run stands in ledgers.
 
 An accepted call is noted, and on disk, before the next one is made. A run is noted when it begins and ends,
 and holds a lock of its job's that a second run at the same time finds.
@@ -260,7 +260,3 @@ def main() -> None:
             caller.leave()
         if calling:
             caller.call()
-
-
-if __name__ == "__main__":
-    main()

@@ -24,20 +24,20 @@ DEPLOYS = 3.0  # seconds at least between two of them
 class Chaos:
     """One fault after the other, as the dice fall.
 
-    start_app: starts the n-th app process. faults: the names of those that are caused.
+    start_app: starts the n-th app process. module: of its tasks. faults: the names of those that are caused.
     """
 
     def __init__(
         self,
         start_app: Callable[[int], Script],
-        application: Path,
+        module: Path,
         store: StoreFaults,
         faults: set[str],
         dice: random.Random,
     ) -> None:
         self.dice = dice
         self.store = store
-        self.application = application
+        self.module = module
         self._start_app = start_app
         self._table = {name: fault for name, fault in FAULTS.items() if name in faults}
         self._stopped: list[tuple[float, int]] = []  # when to continue which process
@@ -185,10 +185,12 @@ def future(chaos: Chaos) -> str | None:
     chaos.deployed = time.monotonic()
     hours = chaos.dice.choice((-1, 0, 1, 14))
     moment = time.time() + hours * 3600
-    os.utime(chaos.application, (moment, moment))
+    os.utime(chaos.module, (moment, moment))
     for script in chaos.apps:
         script.kill()
-    chaos.ended += len(chaos.apps)
+    for pid in pids("monitor"):  # as with a container, and its workers with it
+        chaos.signal(pid, signal.SIGKILL)
+    chaos.ended += 1 + len(chaos.apps)
     return f"{hours:+d} h"
 
 

@@ -57,8 +57,9 @@ def small_disk(home: Path) -> Iterator[bool]:
 
 @pytest.fixture
 def chaos(run_script: RunScript, tmp_path: Path, home: Path, small_disk: bool) -> Chaos:
-    application = tmp_path / "application.py"
-    shutil.copyfile(CHECKOUT / "tests" / "random_app.py", application)
+    application, module = tmp_path / "application.py", tmp_path / "random_app.py"
+    application.write_text("import random_app\n\nif __name__ == '__main__':\n    random_app.main()\n")
+    shutil.copyfile(CHECKOUT / "tests" / "random_app.py", module)
     dice = random.Random(SEED)
     own = {name: chance for name, chance in randomfaults.IN_APPS.items() if name in FAULTS}
     environment = {
@@ -80,7 +81,7 @@ def chaos(run_script: RunScript, tmp_path: Path, home: Path, small_disk: bool) -
     with closing(SqliteStore(home / "random.db")) as store:
         store.set_setting("result_ttl", "1000000")  # seconds: what was deleted could not be checked
     faults = StoreFaults(home / "random.db", dice, small_disk=small_disk)
-    return Chaos(start, application, faults, FAULTS, dice)
+    return Chaos(start, module, faults, FAULTS, dice)
 
 
 @pytest.mark.once
