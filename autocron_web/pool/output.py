@@ -43,7 +43,7 @@ class Printer:
                 for fd in targets or ():
                     self._targets.append(self._target(fd))
             except OSError:  # no descriptor is left
-                self._targets = []
+                before, self._targets = before + self._targets, []
             for target in {*before} - {*self._targets}:
                 target.retire()
             self._changed.notify_all()

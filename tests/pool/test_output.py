@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -213,14 +214,35 @@ def test_a_terminal_that_is_held_up_holds_up_nothing_else(printer: Printer, stde
 
 def test_many_apps_on_one_hung_terminal_take_one_thread(printer: Printer) -> None:
     terminal = Reader(*os.openpty())
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     for _ in range(20):
         printer.set_targets((terminal.into, terminal.into))
         printer.write(0, b"x" * 20_000)
         printer.set_targets(None)
-    assert threading.active_count() == before + 1
+    begun = {*threading.enumerate()} - before
     terminal.close()
+    assert len(begun) == 1
     assert printer.flush(FLUSH)
+
+
+def test_without_a_descriptor_nothing_is_written_and_nothing_is_left(
+    printer: Printer, stdout: Reader, stderr: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [os.dup(stdout.into)]
+
+    def dup(fd: int) -> int:
+        if not copies:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return copies.pop()
+
+    (copy,) = copies
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", dup)
+        with pytest.raises(OSError, match="Bad file"):  # noqa: PT012 - the last line alone
+            printer.set_targets((stdout.into, stderr.into))
+            printer.write(0, b"lost")
+            os.fstat(copy)
+    assert stdout.read() == b""
 
 
 def test_a_reader_that_is_gone_is_no_trouble(printer: Printer, stdout: Reader, stderr: Reader) -> None:
