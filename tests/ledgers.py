@@ -84,7 +84,7 @@ class Ledgers:
         stored = {token.partition(".")[0] for token in tokens}  # of one `enqueue_many` there are several
         return found + [
             f"I1: the call {token} has raised {kind}, and is stored ({' '.join(text)})"
-            for kind, token, *text in self.lines("refusals")
+            for kind, token, _, *text in self.lines("refusals")
             if token in stored
         ]
 

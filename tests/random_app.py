@@ -29,8 +29,8 @@ FOLDER = os.environ["LEDGERS"]
 ARGUMENTS = sys.argv[1:]  # in a worker those of the worker, which calls nothing
 CHANCES = dict(pair.split("=") for pair in filter(None, os.environ.get("FAULTS", "").split(",")))
 WORKERS = int(os.environ.get("WORKERS", "3"))
-MANY = 60  # calls of one `enqueue_many`: as many as lie on shelves
-AT_ONCE = 0.03  # the share of these among the calls
+MANY = 40  # calls of one `enqueue_many`: as many as lie on shelves
+AT_ONCE = 0.015  # the share of these among the calls
 
 _ledgers: dict[str, int] = {}
 
@@ -125,6 +125,7 @@ class Caller:
         self._dice = random.Random(seed)
         self._database = database
         self._numbers = itertools.count()
+        self._is_full = False  # there is no descriptor left
         self._recent: deque[autocron.Result[Any]] = deque(maxlen=2 * MANY)
         for name in ("calls", "refusals", "cancels"):
             ledger(name)
@@ -158,7 +159,7 @@ class Caller:
         except Interrupted:
             raise
         except Exception as error:
-            write("refusals", (type(error).__name__, token, error))
+            write("refusals", (type(error).__name__, token, self._is_full, error))
         else:
             write("calls", *[(result.id,) for result in results], sync=True)
             self._recent.extend(results)
@@ -166,9 +167,9 @@ class Caller:
     def _make(self, token: str, kind: float) -> list[autocron.Result[Any]]:
         dice = self._dice
         busy = dice.random() * WORKERS / 3  # seconds: no more than they can do
-        lines = dice.choice((0, 1, 50)) if "print" in CHANCES else 0
+        lines = dice.choice((0, 0, 1, 1, 20)) if "print" in CHANCES else 0
         if kind < AT_ONCE:
-            return short.enqueue_many([(f"{token}.{number}", lines) for number in range(MANY)])
+            return short.enqueue_many([(f"{token}.{number}", min(lines, 1)) for number in range(MANY)])
         if kind < 0.4:
             return [short(token, lines)]
         if kind < 0.6:
@@ -192,7 +193,7 @@ class Caller:
             try:
                 answer, state = result.cancel(), result.status
             except autocron.AutocronError as error:
-                write("refusals", (type(error).__name__, "cancel", error))
+                write("refusals", (type(error).__name__, "cancel", self._is_full, error))
             else:
                 write("cancels", ("answered", result.id, answer, state, time.monotonic()))
 
@@ -208,8 +209,10 @@ class Caller:
             with contextlib.suppress(OSError):
                 while True:
                     taken.append(os.open(os.devnull, os.O_RDONLY))
+            self._is_full = True
             yield
         finally:
+            self._is_full = False
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
             for fd in taken:
                 os.close(fd)

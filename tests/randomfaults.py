@@ -217,11 +217,11 @@ FAULTS = {
     "fill": Fault(0.8, of_the_store("fill")),
     "move": Fault(0.2, move),
     "future": Fault(0.3, future),
-    "leave": Fault(1.5, leave),
+    "leave": Fault(1, leave),
 }
 
 #: What app processes do themselves (`random_app.py`), and with how many of their calls.
-IN_APPS = {"cancel": 0.05, "descriptors": 0.03, "interrupt": 0.3, "print": 1.0}
+IN_APPS = {"cancel": 0.03, "descriptors": 0.03, "interrupt": 0.3, "print": 1.0}
 
 #: One app process knows the database by a link to it.
 LINK = "link"

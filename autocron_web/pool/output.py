@@ -97,7 +97,11 @@ class _Target:
         self._changed = changed
         self._size = 0  # bytes in the queue
         self._is_full = False  # until the queue is empty
-        self._thread: threading.Thread | None = None
+        self._has_thread = True
+        try:  # now: there may be none to be had when the monitor has to say just that
+            threading.Thread(target=self._run, name="printer", daemon=True).start()
+        except RuntimeError:
+            self._has_thread = False
 
     @property
     def is_closed(self) -> bool:
@@ -116,20 +120,15 @@ class _Target:
         """Let the thread write it. lost: bytes that count as dropped if it cannot."""
         self.queue.append((data, lost))
         self._size += len(data)
-        if self._thread is None:  # most apps' tasks print nothing
-            thread = threading.Thread(target=self._run, name="printer", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # no thread is to be had
-                self._taken(False)
-                return
-            self._thread = thread
-        self._changed.notify_all()
+        if self._has_thread:
+            self._changed.notify_all()
+        else:
+            self._taken(False)
 
     def retire(self) -> None:
         """Nothing more is to be written but what waits."""
         self.retired = True
-        if self._thread is None:
+        if not self._has_thread:
             self._close()
 
     def _close(self) -> None:
