@@ -18,7 +18,7 @@ from ..errors import AllWorkersWait, StoreError
 from ..jobs import FINISHED, Job
 from ..process import identity
 from .mainmodule import is_loading, reached
-from .wire import Decoder, Frame, Kind, encode, pack_jobs, pieces, unpack_jobs
+from .wire import Decoder, Frame, Kind, encode, error_of, pack_jobs, pieces, unpack_jobs
 
 ASK_PAUSE = 0.1  # seconds between looks at a job that a task waits for
 PATIENCE = 1.0  # seconds that all workers may wait for jobs that cannot begin
@@ -80,14 +80,17 @@ class Line:
             return taken
 
     def ask(self, head: dict[str, Any], blob: bytes = b"") -> Frame:
-        """Send a request of the running task and wait for its answer."""
+        """Send a request of the running task and wait for its answer. Raises the error that it may be."""
         number = next(self._numbers)
         self.send(Frame(Kind.ASK, number, head, blob))
         if not self._wait_for(lambda: number in self._answers):
             if self._is_workers:
                 os._exit(1)  # the monitor is gone, and so is this worker at any moment
             raise StoreError("the pool of this process has ended: nothing can be asked of it any more")
-        return self._answers.pop(number)
+        answer = self._answers.pop(number)
+        if "error" in answer.head:
+            raise error_of(answer.head["error"])
+        return answer
 
     def _wait_for(self, arrived: Callable[[], bool]) -> bool:
         """Read, or let another thread read, until `arrived()`; False at the end of the channel."""
