@@ -6,8 +6,8 @@ import math
 
 from .errors import ConfigError
 from .jobs import STATES
-from .options import LONGEST
 
+LONGEST = 1e10  # seconds: 300 years
 LARGEST = 1e300  # whatever is counted: it is stored as JSON, of which not all readers know infinity
 MOST_NOTE = 1000  # characters of a note of progress that are kept: it travels with the job
 MOST_JOBS = 2**63 - 1  # the largest number that a store can be asked for
@@ -38,6 +38,11 @@ def check_query(limit: object, task: object, state: object) -> int:
 def check_progress(done: object, total: object) -> tuple[float, float | None]:
     """How far a task is. Raises `ConfigError`."""
     return _number(done, "done"), None if total is None else _number(total, "total")
+
+
+def is_span(value: object) -> bool:
+    """Whether this is a length of time: a number, neither negative nor without end."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST
 
 
 def is_storable(text: str) -> bool:

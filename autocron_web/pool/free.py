@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ..checks import is_span
 from ..jobs import Job
-from ..options import is_span
 
 if TYPE_CHECKING:
     from .member import Worker

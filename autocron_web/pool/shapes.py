@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..checks import MOST_NOTE, check_progress, is_storable
+from ..checks import MOST_NOTE, check_progress, is_span, is_storable
 from ..errors import ConfigError
 from ..jobs import STATES, Job
-from ..options import is_span
 from .wire import Frame, Kind, WireError
 
 Check = Callable[[Any], bool]

@@ -6,11 +6,12 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+from ..checks import is_span
 from ..crontab import Crontab
 from ..decorators import Cron
 from ..errors import AutocronError, ConfigError
 from ..jobs import SECOND, latest_slot, now
-from ..options import Options, is_span
+from ..options import Options
 from ..slots import due_slot, schedule_of, slot_job
 from ..timezones import zone_of
 from .loop import Loop, Timer
@@ -125,14 +126,16 @@ def understood(row: list[Any], say: Callable[[str], None]) -> tuple[Cron, Option
     looks) is UTC here, and `say` tells.
     """
     name, canonical, zone, options, missed, catch_up, overlap, start_now, doubtful = row
+    texts = canonical, zone, *([] if doubtful is None else [doubtful])
+    words = missed in ("once", "skip") and overlap in ("skip", "allow") and isinstance(start_now, bool)
+    if not words or not is_span(catch_up) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{row[1:3] + row[4:]}")
     try:
         zone_of(zone)
     except ConfigError as error:
         zone = "UTC"
         say(f"the cron {name} runs by UTC: {error}")
     schedule = schedule_of(canonical, zone)
-    if missed not in ("once", "skip") or not is_span(catch_up) or not isinstance(start_now, bool):
-        raise ValueError(f"missed={missed!r}, catch_up={catch_up!r}, start_now={start_now!r}")
     cron = Cron(name, schedule, missed, catch_up, overlap, start_now, doubtful)
     return cron, Options(*options).changed()
 

@@ -30,6 +30,16 @@ def test_a_claim_goes_by_priority_then_due_then_arrival(store: Store, epoch: int
     assert store.claim(OWNER, epoch, 9, NOW) == []
 
 
+def test_a_job_from_before_the_clock_was_set_back_waits_until_its_moment_comes_again(
+    store: Store, epoch: int
+) -> None:
+    waiting = job(due=NOW)
+    store.enqueue([waiting])
+    assert store.claim(OWNER, epoch, 1, NOW - 3600) == []
+    assert store.next_due(NOW - 3600) == NOW
+    assert [each.id for each in store.claim(OWNER, epoch, 1, NOW)] == [waiting.id]
+
+
 def test_a_claimed_job_runs_for_its_owner(store: Store, epoch: int) -> None:
     waiting = job(attempt=2, reason="retry", meta={"retries": 3})
     store.enqueue([waiting])
