@@ -15,7 +15,7 @@ from .member import Limits, Outcome, Worker
 from .output import Printer
 from .setbacks import Setbacks
 from .spawn import Ends, Nursery, Unborn, start_process
-from .wire import Frame
+from .wire import Frame, WireError
 
 LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "database", "modules")  # of the hello, for the worker
 SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
@@ -329,6 +329,8 @@ class Crew:
         return ears
 
     def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
+        if worker.loads < 1:
+            raise WireError("it says that it has loaded what it was not told to load")
         worker.loads -= 1
         if "trouble" in head:
             self._setbacks.trouble = head["trouble"]

@@ -12,6 +12,7 @@ from typing import Any
 from ..checks import MOST_NOTE, check_progress, is_span, is_storable
 from ..errors import ConfigError
 from ..jobs import STATES, Job
+from ..settings import MOST_WORKERS
 from .wire import Frame, Kind, WireError
 
 Check = Callable[[Any], bool]
@@ -76,6 +77,10 @@ def _is_load(load: Any) -> bool:
     return True
 
 
+def _is_size(value: Any) -> bool:
+    return is_whole(value) and 1 <= value <= MOST_WORKERS
+
+
 def _are_limits(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(optional(is_whole), value))
 
@@ -87,7 +92,7 @@ _LOAD: dict[str, Check] = {
 }  # fmt: skip
 
 _HELLO: dict[str, Check] = {
-    "version": is_text, "born": is_whole, "workers": optional(is_whole), "limits": _are_limits,
+    "version": is_text, "born": is_whole, "workers": optional(_is_size), "limits": _are_limits,
     "preload": is_bool, "load": _is_load,
 }  # fmt: skip
 
@@ -143,9 +148,10 @@ def _look(head: Any, known: dict[str, Check], needed: Any) -> None:
     for key in needed:
         if key not in head:
             raise WireError(f"{key!r} is missing")
-    for key, is_right in known.items():
-        if key in head and not is_right(head[key]):
-            raise WireError(f"{key!r} is {repr(head[key])[:80]}")
+    for key, value in head.items():
+        is_right = known.get(key)
+        if is_right is not None and not is_right(value):
+            raise WireError(f"{key!r} is {repr(value)[:80]}")
 
 
 # -- what a task may ask for -------------------------------------------------------------------------------
