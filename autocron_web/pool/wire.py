@@ -31,7 +31,7 @@ class Kind:
     WELCOME = 2  # monitor → app: you count
     REFUSED = 3  # monitor → app: why you do not count
     WAKE = 4  # app → monitor: jobs were stored, the first is due then, or now
-    WATCH = 5  # app → monitor: poke me when this job may have finished
+    WATCH = 5  # app → monitor: poke me when this job may have finished; nobody waits for those any more
     POKE = 6  # monitor → app: look at this job in the store
     CANCEL = 7  # app → monitor: end this running job; monitor → worker: that is one of several in it
     MODULES = 8  # app → monitor: more modules have registered tasks
