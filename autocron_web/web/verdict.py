@@ -82,7 +82,7 @@ def _of_pool(facts: Facts, max_age: float) -> Iterator[Reason]:
 
 
 def _of_workers(monitor: dict[str, Any], moment: int, max_age: float) -> Iterator[Reason]:
-    if monitor.get("pause"):
+    if monitor["pause"]:
         yield Reason("warn", "pausing", monitor["pause"])
         return
     workers, trouble = monitor["workers"], monitor["trouble"]
