@@ -46,13 +46,12 @@ def is_span(value: object) -> bool:
 
 
 def is_storable(text: str) -> bool:
-    """Whether every store can hold it: no NUL, and no half of a character (undecodable bytes of a path)."""
-    if text.isascii():
-        return "\0" not in text
+    """Whether the store can hold it: no half of a character, as a file's name with undecodable bytes has."""
     try:
-        return b"\0" not in text.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _number(value: object, word: str) -> float:

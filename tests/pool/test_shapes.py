@@ -116,7 +116,7 @@ def test_what_is_wrong_is_said(kind: int, head: dict[str, Any], sentence: str) -
 @pytest.mark.parametrize(
     "fields",
     [
-        {"task": "\ud800"}, {"queue": "a\0b"}, {"due": 2**63}, {"priority": 2**31},
+        {"task": "\ud800"}, {"due": 2**63}, {"priority": 2**31},
         {"meta": {"timeout": "5"}},
         {"meta": {"result_ttl": 1e300}}, {"meta": []}, {"payload": "x"}, {"state": "running"}, {"epoch": 1},
         {"attempt": -5}, {"crashes": 1}, {"result": b""}, {"error": "x"}, {"id": 7},

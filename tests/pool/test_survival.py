@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(120)
 ODD_QUESTIONS = """
     ODD = (
         dict(limit=-1), dict(limit="many"), dict(limit=True), dict(limit=5.0), dict(limit=None),
-        dict(task=os.fsdecode(b"caf\\xe9")), dict(task="a\\0b"), dict(task=["shop.add"]), dict(task=add),
+        dict(task=os.fsdecode(b"caf\\xe9")), dict(task=["shop.add"]), dict(task=add),
         dict(task=7), dict(state="\\ud800"), dict(state="ready"), dict(state=["done"]), dict(state=1),
     )
 
@@ -97,7 +97,7 @@ def test_what_fails_in_the_store_fails_in_the_task(
 
         WRONG = (
             dict(task="\\ud800"), dict(due=2**63), dict(due=10**400), dict(priority=None), dict(meta=[]),
-            dict(state="running", epoch=1), dict(queue=7), dict(id="\\0"), dict(attempt=-7),
+            dict(state="running", epoch=1), dict(queue=7), dict(attempt=-7),
         )
 
         @autocron.delay
@@ -124,7 +124,7 @@ def test_what_fails_in_the_store_fails_in_the_task(
         """
         bystander = hold("bystander")
         until(lambda: noted("begin bystander"))
-        equal(wrong().get(20), (9 + 6, 12))
+        equal(wrong().get(20), (8 + 6, 12))
         release("bystander")
         equal((bystander.get(20), bystander.attempt), ("bystander", 1))
         """,

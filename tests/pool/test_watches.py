@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -71,21 +72,10 @@ def test_jobs_that_nobody_waits_for_any_more_are_forgotten(monitor: Monitor, lin
 
 def test_waits_that_end_together_are_forgotten_too(monitor: Monitor, link: Link) -> None:
     number = 3 * MOST_OVER + 5
-    begun, ended = threading.Barrier(number + 1), threading.Event()
-
-    def wait(name: str) -> None:
-        with link.watch(name):
-            begun.wait(30)
-            ended.wait(30)
-
-    threads = [threading.Thread(target=wait, args=(f"job {index}",)) for index in range(number)]
-    for thread in threads:
-        thread.start()
-    begun.wait(30)
-    wait_until(lambda: monitor.watched == number, 20, "all to be watched")
-    ended.set()
-    for thread in threads:
-        thread.join(20)
+    with ExitStack() as waits:
+        for index in range(number):
+            waits.enter_context(link.watch(f"job {index}"))
+        wait_until(lambda: monitor.watched == number, 20, "all to be watched")
     wait_until(lambda: monitor.watched < MOST_OVER, 20, f"them to be forgotten, and not {monitor.watched}")
 
 
