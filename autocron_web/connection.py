@@ -13,6 +13,7 @@ from .launch import connect
 from .pool.wire import Decoder, Frame, Kind, WireError, encode, peer_of
 from .process import identity, is_standard, open_pidfd, readable
 
+LONGEST_SEND = 86400.0  # seconds: what there is of time in a call of the system ends some time
 PATIENCE = 2.0  # seconds that a monitor which is stopped or very busy is given to take bytes
 
 
@@ -109,7 +110,7 @@ class Connection:
     def send(self, frame: Frame, timeout: float | None) -> None:
         """Send a frame, in at most so many seconds. Raises OSError."""
         assert self.sock is not None
-        self.sock.settimeout(timeout)
+        self.sock.settimeout(None if timeout is None else min(timeout, LONGEST_SEND))
         self.sock.sendall(encode(frame))
 
     def send_at_once(self, frame: Frame) -> bool:

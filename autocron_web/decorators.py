@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Never, ParamSpec, TypeVar, overload
 
+from .checks import is_span, short
 from .errors import ConfigError, TaskDefinitionError
-from .options import Options, is_span
+from .options import Options
 from .tasks import Task, make_task
 
 if TYPE_CHECKING:
@@ -223,7 +224,9 @@ def _by_schedule(
     if overlap not in ("skip", "allow"):
         raise ConfigError(f"overlap is {overlap!r}: it can be 'skip' or 'allow'")
     if not is_span(catch_up):
-        raise ConfigError(f"catch_up is {catch_up!r}: give a number of seconds, 0 or more")
+        raise ConfigError(
+            f"catch_up is {short(catch_up)}: give a number of seconds, 0 or more, 300 years at most"
+        )
 
     def decorate(function: F) -> F:
         given: Any = function

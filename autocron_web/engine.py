@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from . import origin, serving
+from .checks import MOST_NOTE, check_patience, check_progress, check_query
 from .client import AsyncClient, BrokenClient, Client, InlineClient, StoreClient
 from .errors import ConfigError, NotStarted, StoreError
 from .jobs import Job
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 #: When this process, or the one that it is a fork of, imported its code: the clock is the machine's.
 _BORN = time.monotonic_ns()
-
-
-MOST_NOTE = 1000  # characters of a note of progress that are kept: it travels with the job
 
 
 class Engine:
@@ -217,6 +215,7 @@ class Engine:
 
         timeout: seconds to wait at most. The answer is whether the end was seen in time.
         """
+        timeout = check_patience(timeout)
         if self._in_worker:
             self._warn_in_task("stop")
             return True
@@ -300,15 +299,15 @@ class Engine:
         self, limit: int = 100, *, task: str | None = None, state: str | None = None
     ) -> list[Result[Any]]:
         """The newest jobs, newest first, at most `limit`; of one task or in one state if given."""
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-            raise ConfigError(f"limit is {limit!r}: give a whole number, 0 or more")
+        limit = check_query(limit, task, state)
         client = self.client
         return [Result(job, client) for job in client.jobs(limit, task, state)]
 
     def progress(self, done: float, total: float | None, note: str | None) -> None:
         """What `autocron_web.progress` says of the running task."""
         if self._client is not None:
-            self._client.progress([done, total, None if note is None else str(note)[:MOST_NOTE]])
+            note = None if note is None else str(note)[:MOST_NOTE]
+            self._client.progress([*check_progress(done, total), note])
 
     def registered(self, module: str) -> None:
         """A task was defined in this module: workers that run already must import it too."""

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 State = Literal["waiting", "running", "done", "error", "cancelled"]
 
+STATES = ("waiting", "running", "done", "error", "cancelled")
+
 #: States in which nothing more will happen to a job.
 FINISHED: frozenset[str] = frozenset({"done", "error", "cancelled"})
 
@@ -101,7 +103,7 @@ def latest_slot(moment: int) -> int:
 # -- what becomes of a running job; pure, so that each rule can be read and tested alone ---------------
 
 MAX_CRASHES = 3
-MAX_ATTEMPTS = 20
+MAX_INTERRUPTIONS = 20
 RESULT_TTL = 1800 * SECOND  # how long a done job is kept
 ERROR_TTL = 14 * 86400 * SECOND  # how long a failed or cancelled one is
 MAX_TRACEBACK = 64 * 1024  # bytes
@@ -164,12 +166,26 @@ def crashed(job: Job, moment: int, how: str, stack: str = "") -> Job:
     return _finished(job, moment, state="error", error=f"{how}; {crashes} times{stack}", **facts)
 
 
-def interrupted(job: Job, moment: int) -> Job:
-    """The pool ended under the job, which is no fault of its own: it waits again, up to `MAX_ATTEMPTS`."""
-    if job.attempt < MAX_ATTEMPTS:
+def interruptions(job: Job) -> int:
+    """How many attempts were neither tries nor crashes: the pool ended under them, the last one included."""
+    return job.attempt - job.crashes - int(job.meta.get("failures", 0))
+
+
+def interrupted(job: Job, moment: int, most: int = MAX_INTERRUPTIONS) -> Job:
+    """The pool ended under the job, which is no fault of its own: it waits again, up to `most` times."""
+    number = interruptions(job)
+    if number < most:
         return job._replace(state="waiting")
-    how = f"interrupted: the pool ended during each of its {job.attempt} attempts"
+    how = f"interrupted: the pool ended while it ran, {number} times"
     return _finished(job, moment, state="error", error_type="Interrupted", error=how)
+
+
+def unstorable(job: Job, moment: int, how: str) -> Job:
+    """The store cannot hold what has become of the job: it has failed by that, and nothing else is kept."""
+    return _finished(
+        job, moment, state="error", error_type="NotStorable", error=f"its end could not be stored: {how}",
+        reason=None, result=None, output=None, meta={},
+    )  # fmt: skip
 
 
 def cancelled(job: Job, moment: int, reason: str) -> Job:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -28,6 +29,7 @@ TURN = 0.3  # seconds that a call waits at most for the thread that links this p
 RETRY = 0.01  # seconds between looks for the monitor that won the election
 BIRTH = 0.2  # seconds that one which has won is given until it takes connections
 SOUND = 5.0  # seconds after which a monitor counts as one that works
+MOST_OVER = 64  # jobs that nobody waits for any more, until the monitor is told of them
 PAUSES = (0.0, 0.2, 1.0, 5.0, 30.0)  # seconds between tries of the link's thread
 
 
@@ -39,6 +41,7 @@ class _Own(Connection):
         self.thread: threading.Thread | None = None
         self.paused = False  # the thread, while the process forks
         self.watchers: dict[str, list[Callable[[], object]]] = {}
+        self.over: deque[str] = deque()  # jobs that nobody waits for any more, which the monitor is to forget
         self.no_join_before = 0.0  # when a call may try again to get a pool after that has failed
         self.make_pipe()
 
@@ -46,6 +49,14 @@ class _Own(Connection):
         """What tells the thread to end."""
         self.stop_out, self.stop_in = os.pipe()
         self.pipe = identity(self.stop_out)  # the same for both of its ends
+
+    def take_over(self) -> list[str]:
+        """What the next frame says of jobs that nobody waits for any more: it costs no frame of its own."""
+        over: list[str] = []
+        with suppress(IndexError):  # other threads take some, too
+            while len(over) < MOST_OVER:
+                over.append(self.over.popleft())
+        return [job_id for job_id in over if job_id not in self.watchers]
 
     def has_pipe(self) -> bool:
         """Whether nobody has closed it."""
@@ -121,13 +132,31 @@ class Link:
         notify = callback or event.set
         own.watchers.setdefault(job_id, []).append(notify)
         try:
-            if self._say(Frame(Kind.WATCH, 0, {"id": job_id})):
+            if self._say(Frame(Kind.WATCH, 0, {"id": job_id, "over": own.take_over()})):
                 self._start_thread(own)
             yield event
         finally:
             own.watchers[job_id].remove(notify)
             if not own.watchers[job_id]:
                 del own.watchers[job_id]
+                own.over.append(job_id)
+                if len(own.over) >= MOST_OVER:
+                    self._tell_over(own)
+
+    @staticmethod
+    def _tell_over(own: _Own) -> None:
+        """Let the monitor forget jobs that nobody waits for. Never waits: an event loop may do this."""
+        if own.pid != os.getpid() or not own.lock.acquire(blocking=False):
+            return  # there will be another opportunity
+        try:
+            if own.sock is not None and own.is_mine:
+                over = own.take_over()
+                if not own.send_at_once(Frame(Kind.WATCH, 0, {"over": over})):
+                    own.over.extend(over)
+        except OSError:
+            own.close()
+        finally:
+            own.lock.release()
 
     def leave(self) -> None:
         """Do not count any more; returns at once."""

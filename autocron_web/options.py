@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .checks import is_span, short
 from .errors import ConfigError
 from .jobs import JITTER, SECOND
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         name: str | None
 
 
-LONGEST = 1e10  # seconds: 300 years
 MOST = (
     1_000_000  # retries, and the highest priority: far more than anybody means, and every store can hold it
 )
@@ -106,8 +106,7 @@ class Options(NamedTuple):
             raise ConfigError(f"unique is {self.unique!r}: it can be 'args' (task and arguments) or 'task'")
         if not isinstance(self.queue, str) or not self.queue or not self.queue.isprintable():
             raise ConfigError(f"queue is {self.queue!r}: give a word, such as 'mail'")
-        if self.schedule is not None and not hasattr(self.schedule, "timestamp"):
-            raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
+        self._check_schedule()
         if self.serializer not in ("json", "pickle"):
             raise ConfigError(f"serializer is {self.serializer!r}: it can be 'json' or 'pickle'")
         names = self.secret_args
@@ -118,26 +117,40 @@ class Options(NamedTuple):
                 "unique='args' compares arguments, which cannot be told from pickles: use unique='task'"
             )
 
+    def _check_schedule(self) -> None:
+        if self.schedule is None:
+            return
+        if not hasattr(self.schedule, "timestamp"):
+            raise ConfigError(f"schedule is {self.schedule!r}: give a datetime (a naive one is local time)")
+        try:
+            self.schedule.timestamp()
+        except (OverflowError, OSError, ValueError) as error:  # within a day of the year 1 or 9999
+            raise ConfigError(
+                f"schedule is {self.schedule!r}, of which no time can be told: {error}"
+            ) from None
+
     def _check_numbers(self) -> None:
         at_once: object = self.concurrency
         if isinstance(at_once, bool) or not isinstance(at_once, int) or not 1 <= at_once <= MOST_AT_ONCE:
-            raise ConfigError(f"concurrency is {at_once!r}: give a whole number from 1 to {MOST_AT_ONCE}")
+            raise ConfigError(
+                f"concurrency is {short(at_once)}: give a whole number from 1 to {MOST_AT_ONCE}"
+            )
         for word in ("retries", "priority"):
             value = getattr(self, word)
             if isinstance(value, bool) or not isinstance(value, int) or (word == "retries" and value < 0):
                 raise ConfigError(
-                    f"{word} is {value!r}: give a whole number" + (", 0 or more" * (word == "retries"))
+                    f"{word} is {short(value)}: give a whole number" + (", 0 or more" * (word == "retries"))
                 )
             if abs(value) > MOST:
-                raise ConfigError(f"{word} is {value!r}: give at most {MOST:,}")
+                raise ConfigError(f"{word} is {short(value)}: give at most {MOST:,}")
         for word in ("backoff", "timeout", "expires", "result_ttl"):
             value = getattr(self, word)
             if value is not None and not is_span(value):
                 raise ConfigError(
-                    f"{word} is {value!r}: give a number of seconds, 0 or more, of no more than 300 years"
+                    f"{word} is {short(value)}: give a number of seconds, 0 or more, 300 years at most"
                 )
         if not is_span(self.jitter) or self.jitter > 1:
-            raise ConfigError(f"jitter is {self.jitter!r}: give a share of the pause, from 0 to 1")
+            raise ConfigError(f"jitter is {short(self.jitter)}: give a share of the pause, from 0 to 1")
 
 
 #: What the monitor needs later: of these, a job keeps what differs from the defaults.
@@ -154,17 +167,12 @@ def _differing(values: tuple[Any, ...]) -> dict[str, Any]:
 _UNITS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
 
 
-def is_span(value: object) -> bool:
-    """Whether this is a length of time: a number, neither negative nor without end."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LONGEST
-
-
 def _span(spans: dict[str, Any]) -> int:
     for unit, value in spans.items():
         if not is_span(value):
-            raise ConfigError(f"{unit} is {value!r}: give a number, 0 or more, of no more than 300 years")
+            raise ConfigError(f"{unit} is {short(value)}: give a number, 0 or more, 300 years at most")
     seconds: float = sum(value * _UNITS[unit] for unit, value in spans.items())
     if not is_span(seconds):
-        words = ", ".join(f"{unit}={value!r}" for unit, value in spans.items())
+        words = ", ".join(f"{unit}={short(value)}" for unit, value in spans.items())
         raise ConfigError(f"{words}: that is more than 300 years")
     return round(seconds * SECOND)

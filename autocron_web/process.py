@@ -22,6 +22,8 @@ _SERVER_VARIABLES = frozenset({
     "SERVER_SOFTWARE", "WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD",
 })  # fmt: skip
 
+LONGEST_WAIT = 2_000_000.0  # seconds, 23 days: poll(2) takes no more milliseconds than an int of C holds
+
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -106,15 +108,18 @@ def process_of(pidfd: int) -> tuple[int, int] | None:
 def readable(descriptors: Iterable[int], timeout: float | None) -> list[int]:
     """Those of the descriptors that can be read, or have ended, after `timeout` seconds at most.
 
+    Nobody waits for longer than `LONGEST_WAIT`.
+
     poll(2), because select(2) knows no descriptor above 1023, and a busy server has more. Eventlet's
     monkey-patching removes it, and puts a select without that limit.
     """
     if not hasattr(select, "poll"):
-        return select.select(list(descriptors), [], [], timeout)[0]
+        return select.select(list(descriptors), [], [], timeout and min(timeout, LONGEST_WAIT))[0]
     poll = select.poll()
     for fd in descriptors:
         poll.register(fd, select.POLLIN)
-    return [fd for fd, _ in poll.poll(None if timeout is None else math.ceil(timeout * 1000))]
+    milliseconds = None if timeout is None else math.ceil(min(timeout, LONGEST_WAIT) * 1000)
+    return [fd for fd, _ in poll.poll(milliseconds)]
 
 
 def identity(fd: int) -> tuple[int, int] | None:
@@ -242,7 +247,7 @@ def file_mark(path: str) -> list[int] | None:
     """What changes when a file is written anew: its time and size; None if it is gone."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the second for what is no path at all
         return None
     return [status.st_mtime_ns, status.st_size]
 

@@ -175,6 +175,10 @@ class Result(Generic[R_co]):
 
         Raises `ResultTimeout`, `JobFailed` with the traceback, `JobCancelled` with the reason.
         """
+        if timeout is not None:
+            from .checks import check_patience
+
+            timeout = check_patience(timeout)
         if self._job.state not in FINISHED:
             self._job = self._client.wait(self._job, timeout)
         return self._outcome(timeout)

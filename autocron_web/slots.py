@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from .checks import short
 from .crontab import Crontab, Missed, Schedule
 from .errors import ConfigError
 from .jobs import Job, now, uuid7
@@ -28,7 +29,9 @@ class Every:
 
     def __init__(self, seconds: float) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 1 <= seconds < 1e9:
-            raise ConfigError(f"seconds is {seconds!r}: give a number of seconds, 1 or more")
+            raise ConfigError(
+                f"seconds is {short(seconds)}: give a number of seconds, 1 or more, up to 30 years"
+            )
         self._period = timedelta(seconds=seconds)  # whole microseconds: multiples of a float would drift
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from .checks import is_storable, short
 from .errors import ConfigError, TaskDefinitionError
 from .jobs import Job, new_id, now
 from .options import Options
@@ -223,7 +224,7 @@ def make_task(function: Callable[..., Any], name: str | None, options: Options) 
             " workers"
         )
     _check_secrets(function, options)
-    task: Task[..., Any] = Task(function, name or _name_of(function), options)
+    task: Task[..., Any] = Task(function, _checked_name(name or _name_of(function)), options)
     registry[task.name] = task
     from .engine import engine
 
@@ -243,6 +244,16 @@ def _check_secrets(function: Callable[..., Any], options: Options) -> None:
             raise ConfigError(
                 f"secret_args names {name!r}, which is no argument of {function.__qualname__}: it has {has}"
             )
+
+
+def _checked_name(name: object) -> str:
+    """The name, if every store can hold it. Raises `TaskDefinitionError`."""
+    if not isinstance(name, str) or not is_storable(name):
+        raise TaskDefinitionError(
+            f"a task cannot be called {short(name)}, which no store can hold: give it a name= of whole"
+            " characters"
+        )
+    return name
 
 
 def _name_of(function: Callable[..., Any]) -> str:

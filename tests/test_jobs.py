@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -108,12 +109,32 @@ def test_the_third_crash_is_an_error_and_none_is_a_failed_try() -> None:
     assert "failures" not in job.meta
 
 
-def test_an_interrupted_job_waits_again_up_to_twenty_attempts() -> None:
+def test_an_interrupted_job_waits_again_up_to_twenty_times() -> None:
     job = jobs.interrupted(RUNNING._replace(attempt=19), NOW)
     assert (job.state, job.due, job.crashes, job.error) == ("waiting", RUNNING.due, 0, None)
     job = jobs.interrupted(RUNNING._replace(attempt=20), NOW)
     assert (job.state, job.error_type) == ("error", "Interrupted")
-    assert job.error == "interrupted: the pool ended during each of its 20 attempts"
+    assert job.error == "interrupted: the pool ended while it ran, 20 times"
+
+
+@given(st.integers(0, 40), st.integers(0, 2), st.integers(1, 20), st.randoms())
+def test_tries_and_crashes_are_no_interruptions(
+    tries: int, crashes: int, interruptions: int, dice: Random
+) -> None:
+    ends = ["try"] * tries + ["crash"] * crashes + ["interruption"] * (interruptions - 1)
+    dice.shuffle(ends)
+    job = with_options(retries=50)._replace(attempt=0)
+    for end in [*ends, "interruption"]:
+        assert job.state in ("waiting", "running")
+        job = job._replace(state="running", attempt=job.attempt + 1)
+        if end == "try":
+            job = jobs.failed(job, NOW, "E", "no")
+        elif end == "crash":
+            job = jobs.crashed(job, NOW, "it crashed")
+        else:
+            job = jobs.interrupted(job, NOW)
+    assert job.state == ("waiting" if interruptions < 20 else "error")
+    assert jobs.interruptions(job) == interruptions
 
 
 def test_a_job_that_was_handed_back_was_never_tried() -> None:

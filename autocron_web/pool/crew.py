@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from ..jobs import interrupted
 from ..process import adopt_orphans, describe_end, kill_group, memory_of
 from . import room
 from .dispatch import Dispatcher
@@ -17,7 +18,7 @@ from .output import Printer
 from .setbacks import Setbacks
 from .spawn import Ends, Nursery, Unborn, start_process
 from .told import Told, Word
-from .wire import Frame
+from .wire import Frame, WireError
 
 LOAD_KEYS = ("path", "argv", "cwd", "main", "loader", "database")  # of the hello, for the worker
 SOUND = 5.0  # seconds without an end after which a worker counts as one that can live
@@ -43,6 +44,7 @@ class Crew:
         self._unfit = -1  # the code for which there can be none, by when that was imported
         self.no_template: str | None = None  # why
         self._closing = False
+        self.held: str | None = None  # why no worker is started yet
         self.on_ready: Callable[[dict[str, Any]], None] = lambda head: None
         self.on_ask: Callable[[Worker, Frame], None] = lambda worker, frame: None
         self.on_change: Callable[[list[int]], None] = lambda pids: None  # the set of processes
@@ -124,6 +126,15 @@ class Crew:
             return True
         return worker.word.loads_like(self._word) and not worker.is_stale()
 
+    def hold(self, seconds: float, why: str) -> None:
+        """Start no worker for so long, so that no job runs either."""
+        self.held = why
+        self._loop.after(seconds, self._go)
+
+    def _go(self) -> None:
+        self.held = None
+        self._fill()
+
     def fix_size(self, size: int | None) -> None:
         """So many workers, whatever the app asks for; None leaves it to the app."""
         self._fixed = size
@@ -193,13 +204,14 @@ class Crew:
                 continue
             kill_group(pid)  # what its task has started; before the wait, while the id is surely its own
             status = os.waitpid(pid, 0)[1]
-            self._buried(self._workers.pop(pid), describe_end(status))
+            worker, how = self._workers.pop(pid), describe_end(status)
+            self._loop.guard(lambda worker=worker, how=how: self._buried(worker, how))  # type: ignore[misc]
 
     # -- the life of a worker --------------------------------------------------------------------------
 
     def _fill(self) -> None:
         """Start as many workers as are missing."""
-        if self._closing or self._word is None or self._setbacks.pausing:
+        if self._closing or self._word is None or self.held or self._setbacks.pausing:
             return
         size, shortage = min(self.size, room.most_workers()), room.shortage(self.size)
         try:
@@ -255,17 +267,24 @@ class Crew:
         worker.main = main
         if self._word is not None:
             worker.limits = self._word.limits
-        worker.hear = ends.output.before = lambda: self._ears.hear(worker)
+        worker.hear = ends.output.before = lambda: bool(
+            self._loop.guard(lambda: self._ears.hear(worker), lambda: self._fail(worker))
+        )
         worker.leave = lambda: self._left(worker)
         self._loop.watch(ends.channel, worker.hear)
         return worker
+
+    def _fail(self, worker: Worker) -> None:
+        """What it has said could not be obeyed, which may be no fault of its job: that waits again."""
+        self._loop.unwatch(worker.channel)
+        worker.kill(interrupted)
 
     def _born_of(self, pid: int, unborn: Unborn, frames: list[Frame]) -> None:
         """The template has forked a worker, which says what the template has loaded."""
         worker = self._enlist(pid, unborn.ends, unborn.template.word, unborn.template.main)
         worker.loads = 1
         self.on_change(self.pids)
-        self._ears.heed(worker, frames)
+        self._loop.guard(lambda: self._ears.heed(worker, frames), lambda: self._fail(worker))
         self._dispatch.go_on()
         self._fit()
 
@@ -301,7 +320,7 @@ class Crew:
         """The process has ended and been waited for."""
         worker.stop_clocks()
         expected, worker.retiring = worker.retiring or worker.proven or bool(worker.runs), True
-        self._ears.hear(worker)  # a result may still lie in its channel
+        worker.hear()  # a result may still lie in its channel
         self._dispatch.worker_ended(worker, how)
         worker.close()
         if not expected:
@@ -327,6 +346,8 @@ class Crew:
         return ears
 
     def _ready(self, worker: Worker, head: dict[str, Any]) -> None:
+        if worker.loads < 1:
+            raise WireError("it says that it has loaded what it was not told to load")
         worker.loads -= 1
         if "trouble" in head:
             self._setbacks.trouble = head["trouble"]

@@ -21,12 +21,14 @@ from ..store import Store
 from .hands import MOST, Hands
 from .loop import Loop, Timer
 from .progress import Progress
+from .settling import settle_alone
 from .storethread import StoreThread
 
 if TYPE_CHECKING:
     from .member import Run, Worker
     from .shelf import Done
 
+AGAIN = 5.0  # seconds between visits to the store where one fails by itself
 COLLECT = 0.005  # seconds that outcomes of short jobs may be collected for one commit
 LONGEST_SLEEP = 60.0  # seconds: then the wall clock is asked again, in case it was set
 
@@ -53,6 +55,7 @@ class Dispatcher:
         self._epoch = epoch
         self._hands = Hands(loop, lambda job: self._settle(handed_back(job)), self.go_on)
         self._outcomes: list[Job] = []  # to be settled
+        self._claimed: set[str] = set()  # the jobs that have no outcome yet
         self._cancelled: dict[str, str] = {}  # reasons, of jobs that may be on their way from the store
         self._progress = Progress(loop, store, epoch, lambda jobs: self.on_news(jobs))
         self._visiting = False  # a request to the store is under way
@@ -243,7 +246,11 @@ class Dispatcher:
         if limit:
             self._more = False
             self._hands.forget_next()
+        self._ask_store(outcomes, limit)
+
+    def _ask_store(self, outcomes: list[Job], limit: int) -> None:
         owner, epoch, moment = self._owner, self._epoch, now()
+        answered = False
 
         def visit(store: Store) -> Exchange:
             if outcomes:
@@ -253,17 +260,42 @@ class Dispatcher:
             return Exchange(jobs, full, None if full else store.next_due(moment))
 
         def visited(exchange: Exchange) -> None:
-            self._visiting = False
+            nonlocal answered
+            answered, self._visiting = True, False
+            self._claimed.update(job.id for job in exchange.claimed)
             self._receive(exchange)
             self._place()
             if outcomes:
-                self.on_news(outcomes)
+                self._loop.guard(lambda: self.on_news(outcomes))
                 # Their task may have become known while the mark was on its way.
                 self._revive({job.task for job in outcomes if job.reason == UNKNOWN_TASK})
             self.go_on()
 
+        def failed(error: Exception) -> None:
+            """By itself, not for a store that cannot be used; then it is found out for which job."""
+            if not answered:
+                self._visiting = False
+                settle_alone(self._store, outcomes, epoch, self._settled_alone)
+            self._loop.after(AGAIN, self.wake)
+            raise error  # so that it is told
+
         # After a loss of power that undoes a claim the job waits, as it would if the claim were found.
-        self._store.ask(visit, visited, durable=bool(outcomes))
+        self._store.ask(visit, visited, failed=failed, durable=bool(outcomes))
+
+    def _settled_alone(self, job: Job) -> None:
+        self.on_news([job])
+        self.go_on()
+
+    def is_sound(self, pids: Iterable[int]) -> bool:
+        """Whether each job that was claimed is somewhere: in a living worker (of these pids), or ready.
+
+        Asked after something has failed, as one that got lost in it would count as running for ever.
+        """
+        alive, running = set(pids), self._hands.running
+        held = {
+            job_id for job_id, (_, worker) in running.items() if worker.pid in alive and job_id in worker.runs
+        }
+        return len(held) == len(running) and self._claimed <= held | {job.id for job in self._hands.ready}
 
     def _can_collect(self) -> bool:
         """While short jobs lie ready for the workers, their outcomes wait a moment for the next ones.
@@ -322,6 +354,7 @@ class Dispatcher:
         return self._hands.take(worker, job_id)
 
     def _settle(self, job: Job) -> None:
+        self._claimed.discard(job.id)
         self._outcomes.append(job)
         if job.state == "waiting" and job.reason is None:
             self._more = True  # or it is due later: then the claim finds nothing and answers with the moment

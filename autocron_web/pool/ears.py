@@ -9,6 +9,7 @@ from ..process import kill_group
 from .dispatch import Dispatcher
 from .loop import Loop
 from .output import Printer
+from .shapes import checked
 from .wire import Frame, Kind, WireError
 
 if TYPE_CHECKING:
@@ -37,15 +38,19 @@ class Ears:
         Read the other way round: what it has said came after what it had laid down before.
         """
         try:
-            frames = worker.channel.receive()
-            done = worker.shelf.done() if len(worker.runs) > 1 else []
+            return self._hear(worker)
         except WireError as error:
             if not any(
                 run.verdict for run in worker.runs.values()
             ):  # else stopped in the middle of a request
                 self._printer.say(f"worker {worker.pid} is ended: {error}")
+            self._loop.unwatch(worker.channel)
             kill_group(worker.pid)
             return False
+
+    def _hear(self, worker: Worker) -> bool:
+        frames = worker.channel.receive()
+        done = worker.shelf.done() if len(worker.runs) > 1 else []
         if frames is None:
             self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
         if done:
@@ -59,7 +64,7 @@ class Ears:
 
     def heed(self, worker: Worker, frames: list[Frame]) -> None:
         """What it says on its line."""
-        for frame in frames:
+        for frame in map(checked, frames):
             if frame.kind == Kind.RESULT:
                 self._finished(worker, frame)
                 worker.go_on()

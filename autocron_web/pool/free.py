@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ..checks import is_span
 from ..jobs import Job
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ class Pace:
         self._of_task: dict[str, float] = {}
 
     def note(self, task: str, seconds: float) -> None:
-        """A job of this task has ended."""
+        """A job of this task has ended, as its worker says: what is no span of time does not count."""
+        if not is_span(seconds):
+            return
         self.mean = seconds if self.mean is None else self.mean + SHARE * (seconds - self.mean)
         before = self._of_task.get(task, seconds)
         self._of_task[task] = before + SHARE * (seconds - before)

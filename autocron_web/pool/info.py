@@ -94,6 +94,7 @@ class Info:
             "workers": [self._worker(worker) for worker in self._crew.workers],
             "template": self._crew.template,
             "no_template": self._crew.no_template,
+            "pause": self._crew.held,
             "trouble": self._crew.trouble,
             "store_trouble": self._store.trouble or None,
             "finished": {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
 from ..process import identity
-from .wire import Decoder, Frame, Kind, encode
+from .wire import Decoder, Frame, Kind, encode, error_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -209,6 +209,9 @@ class Line:
 
 
 def _answered(frame: Frame | None) -> Frame:
+    """The answer. Raises the error that it may be."""
     if frame is None:
         raise StoreError("the pool of this process has ended: nothing can be asked of it any more")
+    if "error" in frame.head:
+        raise error_of(frame.head["error"])
     return frame

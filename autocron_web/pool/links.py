@@ -11,11 +11,13 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import StoreError
-from ..jobs import Job
+from ..jobs import FINISHED, Job
 from ..process import open_pidfd, process_of, start_time
+from .failures import is_worth_telling
 from .loop import Loop
 from .output import Printer
 from .room import most_links
+from .shapes import checked
 from .wire import Channel, Frame, Kind, WireError, peer_of, short_address
 
 BACKLOG = 128
@@ -58,6 +60,7 @@ class Links:
         self._most = min(MOST_LINKS, most_links())
         self._open: set[Peer] = set()  # connections
         self._apps: list[Peer] = []  # those that count, in the order of their hellos
+        self._cut = 0  # connections that did not speak the protocol
         self._watchers: dict[str, set[Peer]] = {}
         self.on_hello: Callable[[dict[str, Any]], str | None] = lambda hello: (
             None
@@ -75,9 +78,12 @@ class Links:
 
     def listen(self) -> None:
         """Take connections at the socket, which only this user can reach."""
+        self._remove_stale()
+        self._bind()
+
+    def _bind(self) -> None:
         listener = socket.socket(socket.AF_UNIX)
         with short_address(self._path) as address:
-            self._remove_stale()
             before = os.umask(0o177)
             try:
                 listener.bind(address)
@@ -86,8 +92,29 @@ class Links:
         listener.listen(BACKLOG)
         listener.setblocking(False)
         self._listener = listener
-        self._inode = os.stat(self._path).st_ino
+        found = os.stat(self._path)
+        self._identity = found.st_dev, found.st_ino
         self._watch_listener()
+
+    def is_reachable(self) -> bool:
+        """Whether something is where the socket was made. From any thread."""
+        return self._listener is None or os.path.lexists(self._path)
+
+    def listen_anew(self) -> None:
+        """Somebody has deleted the socket, so that no newcomer finds this monitor: make another one.
+
+        What others have put there is left alone: if it is a later monitor's, the lock file has gone too, and
+        the epochs decide.
+        """
+        if self._listener is None or self.is_reachable():
+            return
+        listener = self._listener
+        try:
+            self._bind()
+        except OSError:  # the folder has gone, or somebody was faster
+            return
+        self._loop.unwatch(listener)
+        listener.close()
 
     def _watch_listener(self) -> None:
         if self._listener is not None and self._listener.fileno() >= 0:
@@ -118,16 +145,38 @@ class Links:
     def poke(self, jobs: Iterable[Job]) -> None:
         """These jobs have changed in the store: tell those who wait for them."""
         for job in jobs:
-            for peer in self._watchers.get(job.id, ()):
+            for peer in list(self._watchers.get(job.id, ())):
                 self._send(peer, Frame(Kind.POKE, 0, {"id": job.id}))
+                if job.state in FINISHED:
+                    self._unwatch(peer, job.id)
+
+    def _watch(self, peer: Peer, head: dict[str, Any]) -> None:
+        """The process waits for a job, and not any more for others."""
+        for job_id in head.get("over", ()):
+            self._unwatch(peer, job_id)
+        if "id" in head:
+            self._watchers.setdefault(head["id"], set()).add(peer)
+            peer.watched.add(head["id"])
+            # It may have finished while the request was on its way: let it look once more.
+            self._send(peer, Frame(Kind.POKE, 0, {"id": head["id"]}))
+
+    def _unwatch(self, peer: Peer, job_id: str) -> None:
+        peer.watched.discard(job_id)
+        watchers = self._watchers.get(job_id)
+        if watchers is not None:
+            watchers.discard(peer)
+            if not watchers:
+                del self._watchers[job_id]
 
     def close(self, again: float | None) -> None:
         """Say goodbye: after `again` seconds an app process that lives may start another monitor."""
         if self._listener is not None:
             self._loop.unwatch(self._listener)
             self._listener.close()
+            self._listener = None
             with suppress(FileNotFoundError):
-                if os.stat(self._path).st_ino == self._inode:  # not that of a later monitor
+                found = os.stat(self._path)
+                if (found.st_dev, found.st_ino) == self._identity:  # not that of a later monitor
                     os.unlink(self._path)
         for peer in list(self._open):
             self._send(peer, Frame(Kind.BYE, 0, {"again": again}))
@@ -136,7 +185,8 @@ class Links:
     # -- connections -----------------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        assert self._listener is not None
+        if self._listener is None:
+            return
         try:
             sock, _ = self._listener.accept()
         except OSError as error:
@@ -145,6 +195,9 @@ class Links:
                 self._loop.unwatch(self._listener)
                 self._loop.after(POLL, self._watch_listener)
             return
+        self._loop.guard(lambda: self._greet(sock), sock.close)
+
+    def _greet(self, sock: socket.socket) -> None:
         pid, uid = peer_of(sock)
         if uid not in (os.geteuid(), 0) or len(self._open) >= self._most:
             sock.close()
@@ -155,30 +208,31 @@ class Links:
         self._loop.watch(sock, lambda: self._hear(peer))
 
     def _hear(self, peer: Peer) -> None:
+        self._loop.guard(lambda: self._hear_frames(peer), lambda: self._disconnect(peer))
+
+    def _hear_frames(self, peer: Peer) -> None:
         try:
             frames = peer.channel.receive()
             if frames is None:
                 self._disconnect(peer)
                 return
             for frame in frames:
-                self._obey(peer, frame)
+                self._obey(peer, checked(frame))
                 if not peer.connected:
                     return
-        except Exception as error:  # whatever comes from outside must not end the monitor
-            self._printer.say(
-                f"a link was cut: it does not speak the protocol ({type(error).__name__}: {error})"
-            )
+        except WireError as error:
+            self._cut += 1
+            if is_worth_telling(self._cut):
+                times = f"; so were {self._cut - 1} before" if self._cut > 1 else ""
+                self._printer.say(f"a link was cut: it does not speak the protocol ({error}){times}")
             self._disconnect(peer)
 
     def _obey(self, peer: Peer, frame: Frame) -> None:
         head = frame.head
         if frame.kind == Kind.WAKE:
-            self.on_wake(int(head.get("due", 0)))
+            self.on_wake(head.get("due", 0))
         elif frame.kind == Kind.WATCH:
-            self._watchers.setdefault(head["id"], set()).add(peer)
-            peer.watched.add(head["id"])
-            # It may have finished while the request was on its way: let it look once more.
-            self._send(peer, Frame(Kind.POKE, 0, {"id": head["id"]}))
+            self._watch(peer, head)
         elif frame.kind == Kind.CANCEL:
             self.on_cancel(head["id"])
         elif frame.kind == Kind.MODULES:
@@ -234,11 +288,8 @@ class Links:
             return
         peer.connected = False
         self._open.discard(peer)
-        for job_id in peer.watched:
-            watchers = self._watchers[job_id]
-            watchers.discard(peer)
-            if not watchers:
-                del self._watchers[job_id]
+        for job_id in list(peer.watched):
+            self._unwatch(peer, job_id)
         self._loop.unwatch(peer.channel)
         peer.channel.close()
         if peer.pidfd is None and peer.born is None:
@@ -251,8 +302,13 @@ class Links:
             raise WireError("a second hello")
         if len(peer.channel.descriptors) < 2:
             raise WireError("a hello without its descriptors")  # or there was no room for them here
-        descriptors, peer.channel.descriptors = peer.channel.descriptors, []
-        refusal = self.on_hello(hello)
+        descriptors = peer.channel.descriptors
+        self._printer.set_targets((descriptors[0], descriptors[1]))  # for what there is to say of it
+        try:
+            refusal = self.on_hello(hello)
+        finally:
+            self._show_to_newest()
+        peer.channel.descriptors = []
         if refusal is not None:
             for fd in descriptors:
                 os.close(fd)
@@ -268,12 +324,16 @@ class Links:
             self._loop.watch(peer.pidfd, lambda: self._forget_app(peer))
         else:
             self._loop.after(POLL, lambda: self._look_at(peer))
-        self._printer.set_targets(peer.streams)
+        self._show_to_newest()
         self._send(peer, Frame(Kind.WELCOME, 0, {"pid": os.getpid()}))
         self.on_joined(peer, hello)
         for other in same:
             self._release(other)  # the same process has linked anew
         self.on_count(self.count, False)
+
+    def _show_to_newest(self) -> None:
+        """What workers print is for the newest app process."""
+        self._printer.set_targets(self._apps[-1].streams if self._apps else None)
 
     def _look_at(self, peer: Peer) -> None:
         if peer not in self._apps:
@@ -296,8 +356,7 @@ class Links:
             self._loop.unwatch(peer.pidfd)
             os.close(peer.pidfd)
             peer.pidfd = None
-        newest = self._apps[-1].streams if self._apps else None
-        self._printer.set_targets(newest)
+        self._show_to_newest()
         assert peer.streams is not None
         for fd in peer.streams:
             os.close(fd)

@@ -1,4 +1,8 @@
-"""The monitor's event loop: descriptors, timers, calls from the store thread. It blocks, it never polls."""
+"""The monitor's event loop: descriptors, timers, calls from the store thread. It blocks, it never polls.
+
+Each callback fails alone: what it raises goes to `on_failure`, and the loop goes on. A descriptor whose
+callback has failed is not watched any more, as it would fail again at once.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,28 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Callback = Callable[[], object]
+
+LONGEST_WAIT = 3600.0  # seconds: epoll takes no more than 24 days, and the loop may look up once an hour
+FEW = 100  # cancelled timers that may be kept, whatever their share
 
 
 class Timer:
     """A call that is due at a moment of the monotonic clock."""
 
-    __slots__ = ("callback", "moment")
+    __slots__ = ("_cancelled", "callback", "moment")
 
-    def __init__(self, moment: float, callback: Callback | None) -> None:
+    def __init__(self, moment: float, callback: Callback | None, cancelled: Callback) -> None:
         self.moment, self.callback = moment, callback
+        self._cancelled = cancelled
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._cancelled()
 
     def __lt__(self, other: Timer) -> bool:
         return self.moment < other.moment
@@ -34,6 +45,8 @@ class Loop:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._timers: list[Timer] = []
+        self._dead = 0  # of them, those that were cancelled
+        self.on_failure: Callable[[Exception], object] = _raise
         self._soon: deque[Callback] = deque()
         self._running = False
         self._wake_out, self._wake_in = os.pipe()
@@ -66,9 +79,17 @@ class Loop:
         return time.monotonic()
 
     def after(self, seconds: float, callback: Callback) -> Timer:
-        timer = Timer(self.time() + seconds, callback)
+        timer = Timer(self.time() + seconds, callback, self._bury)
         heapq.heappush(self._timers, timer)
         return timer
+
+    def _bury(self) -> None:
+        """A timer was cancelled. Most are, long before their moment: the clocks of jobs that end in time."""
+        self._dead += 1
+        if self._dead > FEW and 2 * self._dead > len(self._timers):
+            self._timers = [timer for timer in self._timers if timer.callback is not None]
+            heapq.heapify(self._timers)
+            self._dead = 0
 
     def call_soon(self, callback: Callback) -> None:
         """Run `callback` in the loop's thread; from any thread."""
@@ -81,6 +102,16 @@ class Loop:
     def stop(self) -> None:
         self._running = False
 
+    def guard(self, callback: Callable[[], T], dropped: Callback | None = None) -> T | None:
+        """Call what may fail alone: None if it raises, after `dropped()`, which ends what it is about."""
+        try:
+            return callback()
+        except Exception as error:
+            self.on_failure(error)
+            if dropped is not None:
+                self.guard(dropped)
+            return None
+
     def run(self) -> None:
         self._running = True
         while self._running:
@@ -88,10 +119,17 @@ class Loop:
                 readable, writable = key.data
                 # A call before this one may have ended this watch, or replaced it.
                 if events & selectors.EVENT_READ and self._holds(key):
-                    readable()
+                    self._call(key, readable)
                 if writable and events & selectors.EVENT_WRITE and self._holds(key):
-                    writable()
+                    self._call(key, writable)
             self._run_due()
+
+    def _call(self, key: selectors.SelectorKey, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self.unwatch(key.fileobj)
+            self.on_failure(error)
 
     def _holds(self, key: selectors.SelectorKey) -> bool:
         return self._selector.get_map().get(key.fd) is key
@@ -99,15 +137,20 @@ class Loop:
     def _pause(self) -> float | None:
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0].moment - self.time()) if self._timers else None
+            self._dead -= 1
+        if not self._timers:
+            return None
+        return min(max(0.0, self._timers[0].moment - self.time()), LONGEST_WAIT)
 
     def _run_due(self) -> None:
         current = self.time()
         while self._timers and self._timers[0].moment <= current:
             timer = heapq.heappop(self._timers)
             callback, timer.callback = timer.callback, None
-            if callback is not None:
-                callback()
+            if callback is None:
+                self._dead -= 1
+            else:
+                self.guard(callback)
 
     def _woken(self) -> None:
         try:
@@ -115,4 +158,8 @@ class Loop:
         except BlockingIOError:
             pass
         for _ in range(len(self._soon)):
-            self._soon.popleft()()
+            self.guard(self._soon.popleft())
+
+
+def _raise(error: Exception) -> None:
+    raise error

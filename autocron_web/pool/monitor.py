@@ -10,7 +10,7 @@ process is left. This file says when it lives and ends; the rooms beside it do t
     timetable  crons
     requests   what a running task asks for
     info       what is told of all this to those who ask
-    storethread, output, lock, loop; room (descriptors), limits (of workers), setbacks (pauses)
+    storethread, output, lock, loop, failures; room (descriptors), limits (of workers), setbacks (pauses)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from .. import __version__, reports
 from ..errors import AutocronError, StoreError
-from ..jobs import MAX_ATTEMPTS, RESULT_TTL, SECOND, Job, interrupted, now
+from ..jobs import MAX_INTERRUPTIONS, RESULT_TTL, SECOND, Job, interrupted, now
 from ..process import same_interpreter
 from ..settings import StoreSettings
 from ..store import Store
@@ -32,6 +32,7 @@ from ..store.sqlite import SqliteStore
 from . import room
 from .crew import Crew
 from .dispatch import Dispatcher
+from .failures import Broken, Failures
 from .info import Info
 from .links import Links, Peer
 from .lock import Lock
@@ -50,21 +51,26 @@ LAST_WORDS = 0.5  # seconds that a terminal or file is given to take what was pr
 PURGE = 60.0  # seconds between clean-ups of the store
 PURGE_BATCH = 1000  # jobs that are deleted in one commit, which nobody is to wait for long
 PURGE_ON = 0.1  # seconds between the batches of one clean-up
+PAUSES = (0.0, 0.0, 1.0, 5.0, 30.0)  # seconds before the work begins, by the number of early deaths before
 OWNER = "local"  # a SQLite store is used by one machine
 
 
 class Monitor:
     """Composes the rooms and decides about the pool's life."""
 
-    def __init__(self, path: str, lock: Lock, store: Store) -> None:
+    def __init__(self, path: str, lock: Lock, store: Store, early_deaths: int = 0) -> None:
         self.loop = Loop()
         self._lock = lock
         self._store = store
         self._printer = Printer()
+        self._failures = Failures(self._printer)
+        self.loop.on_failure = self._failed
         self._epoch = store.take_epoch(OWNER)
-        recovery = store.recover(OWNER, self._epoch, now(), MAX_ATTEMPTS)
+        recovery = store.recover(OWNER, self._epoch, now(), MAX_INTERRUPTIONS)
         store.newest_epoch(OWNER)  # opens what a read needs now: later there may be no descriptor left
-        self._recovered = recovery.waiting + recovery.failed
+        self._greetings: list[str] = []  # for the first app process: before, nobody could read them
+        if any(recovery):
+            self._greetings.append(f"{sum(recovery)} jobs of an earlier pool were interrupted")
         self._thread = StoreThread(
             store,
             self.loop,
@@ -72,6 +78,8 @@ class Monitor:
             on_usurped=self._usurped,
             on_change=lambda: self._dispatch.wake(),
             on_trouble=self._trouble,
+            is_reachable=lambda: self._links.is_reachable(),
+            on_unreachable=lambda: self._links.listen_anew(),
         )
         self._dispatch = Dispatcher(self.loop, self._thread, OWNER, self._epoch)
         self._told = Told()
@@ -87,6 +95,7 @@ class Monitor:
         self._draining = False
         self._closing = False
         self._store_gone = False
+        self._early_deaths = early_deaths
         self._ended_by: str | None = None  # set when the pool ends although app processes live
         self._again: float | None = 0.0  # seconds after which those may start another, None for never
         self._linger: Timer | None = None
@@ -124,8 +133,21 @@ class Monitor:
             signal.signal(number, lambda *_: self.loop.call_soon(self._terminate))
         self._links.listen()
         self._thread.start()
+        self._hold()
         self._count(0, False)
         self._clean()
+
+    def _hold(self) -> None:
+        """After some deaths in a row whatever has caused them is given time: it would cost jobs again."""
+        pause = PAUSES[min(self._early_deaths, len(PAUSES) - 1)]
+        self._lock.write_life(self._early_deaths, self.loop.time() + pause)
+        if pause:
+            why = (
+                f"the pool's monitor has died {self._early_deaths} times in a row, soon after its start each"
+                f" time: the next one waits {pause:g} s before it runs jobs"
+            )
+            self._crew.hold(pause, why)
+            self._greetings.append(why)
 
     def run(self) -> None:
         """Serve until the pool has ended."""
@@ -141,6 +163,15 @@ class Monitor:
         finally:
             self._printer.flush(LAST_WORDS)
 
+    def _failed(self, error: Exception) -> None:
+        """A callback of the loop has failed, and costs no more than what it was about: if that is all."""
+        self._failures.note(error)
+        self.loop.call_soon(self._look_for_lost_jobs)
+
+    def _look_for_lost_jobs(self) -> None:
+        if not self._dispatch.is_sound(self._crew.pids):
+            raise Broken("a job was lost in that failure: the next monitor looks after it")
+
     # -- app processes ---------------------------------------------------------------------------------
 
     def _hello(self, hello: dict[str, Any]) -> str | None:
@@ -153,9 +184,8 @@ class Monitor:
         word = Word.of(hello)
         self._python = self._python or word.load["python"]
         self._told.join(peer, word)
-        if self._recovered:
-            self._printer.say(f"{self._recovered} jobs of an earlier pool were interrupted")
-            self._recovered = 0
+        while self._greetings:
+            self._printer.say(self._greetings.pop(0))
         self._crew.follow()
 
     def _gone(self, peer: Peer) -> None:
@@ -272,6 +302,7 @@ class Monitor:
     def _finish(self) -> None:
         """All workers are gone and all outcomes written: say goodbye and end."""
         self._thread.close(timeout=1.0)
+        self._lock.write_end()
         self._links.close(self._again)
         self.loop.stop()
 
@@ -298,7 +329,11 @@ class Monitor:
         def cleaned(number: int) -> None:
             self.loop.after(PURGE_ON if number >= PURGE_BATCH else PURGE, self._clean)
 
-        self._thread.ask(lambda store: store.purge(now(), PURGE_BATCH), cleaned, durable=False)
+        def failed(error: Exception) -> None:
+            self.loop.after(PURGE, self._clean)
+            raise error
+
+        self._thread.ask(lambda store: store.purge(now(), PURGE_BATCH), cleaned, failed=failed, durable=False)
 
 
 def main(arguments: list[str]) -> None:
@@ -317,13 +352,14 @@ def main(arguments: list[str]) -> None:
             with suppress(OSError):  # the starter has ended since
                 os.write(ready, b"0")
             os._exit(0)
+        early_deaths = lock.early_deaths()
         lock.end_earlier_workers()
         # Who starts a monitor has opened the database: one that is not there any more was deleted since.
         store = SqliteStore(path, durability=options["durability"], must_exist=True)
         store.open()
         if StoreSettings.read(store.settings()).autocron_lock:
             raise StoreError(f"{path} is locked. Unlock it: autocron {path} --set-autocron-lock off")
-        monitor = Monitor(path, lock, store)
+        monitor = Monitor(path, lock, store, early_deaths)
         monitor.begin()
     except (AutocronError, OSError, RuntimeError) as error:  # the last: no thread is to be had
         printer = Printer()  # whoever waits for a terminal here would keep the lock from others

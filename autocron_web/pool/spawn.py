@@ -15,6 +15,7 @@ from . import room
 from .loop import Loop, Timer
 from .member import Worker
 from .output import Output, Printer
+from .shapes import checked
 from .shelf import Shelf
 from .wire import Channel, Frame, Kind, WireError, encode
 
@@ -168,6 +169,8 @@ class Nursery:
     def _hear(self, unborn: Unborn) -> None:
         try:
             frames = unborn.ends.channel.receive()
+            if frames and "pid" not in checked(frames[0]).head:
+                raise WireError("a worker says its pid first")
         except WireError:
             frames = None
         if frames is None:

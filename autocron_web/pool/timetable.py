@@ -6,11 +6,14 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+from ..checks import is_span
 from ..crontab import Crontab
 from ..decorators import Cron
+from ..errors import AutocronError, ConfigError
 from ..jobs import SECOND, latest_slot, now
 from ..options import Options
 from ..slots import due_slot, schedule_of, slot_job
+from ..timezones import zone_of
 from .loop import Loop, Timer
 from .storethread import StoreThread
 
@@ -52,31 +55,38 @@ class Timetable:
                 entry.timer.cancel()
         self._entries = {}
         for row in rows:
-            cron = self._see(row)
-            if cron.doubtful is not None:
-                self._say(_doubt(cron, _date(now())))
+            self._loop.guard(lambda row=row: self._learn(row))  # type: ignore[misc]
+
+    def _learn(self, row: list[Any]) -> None:
+        try:
+            cron, options = understood(row, self._say)
+        except (AutocronError, TypeError, ValueError, OverflowError) as error:
+            self._say(f"the cron {row[0]} does not run: the pool cannot understand it ({error})")
+            return
+        self._see(row, cron, options)
+        if cron.doubtful is not None:
+            self._say(_doubt(cron, _date(now())))
 
     @property
     def entries(self) -> list[Entry]:
         """The crons that run here."""
         return list(self._entries.values())
 
-    def _see(self, row: list[Any]) -> Cron:
+    def _see(self, row: list[Any], cron: Cron, options: Options) -> None:
         """Ask the store which slot was the last one, and go on from there."""
-        name, canonical, zone, options = row[:4]
-        cron = Cron(name, schedule_of(canonical, zone), *row[4:])
+        name, schedule = cron.task, cron.schedule
         moment = now()
 
         def seen(last_slot: int) -> None:
             if self._rows.get(name) is not row:
                 return  # newer code has come in between
-            entry = self._entries[name] = Entry(cron, Options(*options), last_slot)
+            entry = self._entries[name] = Entry(cron, options, last_slot)
             if cron.start_now and last_slot == moment:
                 self._take(entry, moment + 1)
             self._look(entry)
 
+        canonical, zone = schedule.canonical, schedule.zone_name
         self._store.ask(lambda store: store.see_cron(name, canonical, zone, moment), seen)
-        return cron
 
     def _look(self, entry: Entry) -> None:
         """Take the slot that is due, if one is, and set the timer for the next one."""
@@ -85,7 +95,7 @@ class Timetable:
         cron, moment = entry.cron, now()
         if entry.last_slot > latest_slot(moment):
             self._say(f"the cron {cron.task} ran by a clock that was ahead: it goes on from now")
-            self._see(self._rows[cron.task])
+            self._see(self._rows[cron.task], cron, entry.options)
             return
         due = due_slot(
             cron.schedule,
@@ -107,6 +117,27 @@ class Timetable:
         self._store.ask(
             lambda store: store.take_slot(name, slot, job), lambda taken: self._wake() if taken else None
         )
+
+
+def understood(row: list[Any], say: Callable[[str], None]) -> tuple[Cron, Options]:
+    """The cron and its options from what a worker has told of it. Raises what is wrong with them.
+
+    A zone that the worker knows and this process does not (its tz database may lie where only the app
+    looks) is UTC here, and `say` tells.
+    """
+    name, canonical, zone, options, missed, catch_up, overlap, start_now, doubtful = row
+    texts = canonical, zone, *([] if doubtful is None else [doubtful])
+    words = missed in ("once", "skip") and overlap in ("skip", "allow") and isinstance(start_now, bool)
+    if not words or not is_span(catch_up) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{row[1:3] + row[4:]}")
+    try:
+        zone_of(zone)
+    except ConfigError as error:
+        zone = "UTC"
+        say(f"the cron {name} runs by UTC: {error}")
+    schedule = schedule_of(canonical, zone)
+    cron = Cron(name, schedule, missed, catch_up, overlap, start_now, doubtful)
+    return cron, Options(*options).changed()
 
 
 def _doubt(cron: Cron, moment: datetime.datetime) -> str:

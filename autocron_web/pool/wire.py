@@ -6,6 +6,7 @@ are never decoded on the way). Nothing is unpickled, and a frame beyond the limi
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from .. import errors
 from ..jobs import Job
 
 PROTOCOL = 1
@@ -29,7 +31,7 @@ class Kind:
     WELCOME = 2  # monitor → app: you count
     REFUSED = 3  # monitor → app: why you do not count
     WAKE = 4  # app → monitor: jobs were stored, the first is due then, or now
-    WATCH = 5  # app → monitor: poke me when this job may have finished
+    WATCH = 5  # app → monitor: poke me when this job may have finished; nobody waits for those any more
     POKE = 6  # monitor → app: look at this job in the store
     CANCEL = 7  # app → monitor: end this running job; monitor → worker: that is one of several in it
     MODULES = 8  # app → monitor: more modules have registered tasks
@@ -208,11 +210,19 @@ def pack_jobs(jobs: Sequence[Job]) -> tuple[list[Any], bytes]:
 _PAYLOAD, _RESULT = Job._fields.index("payload"), Job._fields.index("result")
 
 
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LIMIT
+
+
 def unpack_jobs(rows: list[Any], blob: bytes) -> list[Job]:
-    """The reverse of `pack_jobs`."""
+    """The reverse of `pack_jobs`. Raises `WireError`."""
     jobs, start = [], 0
     for row in rows:
+        if not isinstance(row, list) or len(row) != len(Job._fields):
+            raise WireError("a job is no list of its fields")
         size, result_size = row[_PAYLOAD], row[_RESULT]
+        if not _is_size(size) or not (result_size is None or _is_size(result_size)):
+            raise WireError("a job whose payload or result has no size")
         middle = start + size
         row[_PAYLOAD] = blob[start:middle]
         start = middle
@@ -223,14 +233,45 @@ def unpack_jobs(rows: list[Any], blob: bytes) -> list[Job]:
     return jobs
 
 
+def cost_of(job: Job) -> int:
+    """About how many bytes the job takes in a frame."""
+    return 600 + sum(map(len, filter(None, (job.payload, job.result, job.error, job.output))))
+
+
 def pieces(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
     """The jobs in runs that fit a frame well."""
     start = size = 0
     for index, job in enumerate(jobs):
-        cost = 600 + sum(map(len, filter(None, (job.payload, job.result, job.error, job.output))))
+        cost = cost_of(job)
         if size and size + cost > PIECE:
             yield jobs[start:index]
             start, size = index, 0
         size += cost
     if start < len(jobs):
         yield jobs[start:]
+
+
+# -- errors in an answer ---------------------------------------------------------------------------------
+
+LONGEST_ERROR = 10_000  # characters
+
+
+def describe(error: Exception) -> list[Any]:
+    """The exception for a frame: its class, what it was made of if that can be told, and its text."""
+    try:
+        arguments = list(error.args) if len(_to_json(error.args)) <= LONGEST_ERROR else None
+    except (TypeError, ValueError):
+        arguments = None
+    return [type(error).__name__, arguments, str(error)[:LONGEST_ERROR]]
+
+
+def error_of(described: list[Any]) -> Exception:
+    """The same exception again, if it is one of Python's or of this package's."""
+    name, arguments, text = described
+    kind = getattr(errors, name, None) or getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            return kind(*(arguments or [text]))
+        except TypeError:  # it is made of something else
+            pass
+    return errors.StoreError(f"{name}: {text}")

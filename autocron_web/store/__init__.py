@@ -140,11 +140,11 @@ class Store(Protocol):
         """The epoch that `owner` began last, 0 if none."""
         ...
 
-    def recover(self, owner: str, epoch: int, now: int, max_attempts: int) -> Recovery:
+    def recover(self, owner: str, epoch: int, now: int, most: int) -> Recovery:
         """Let jobs wait again that run under an older epoch of `owner`, due as they were.
 
-        `crashes` stays as it is: their monitor did not see them die. Those that were handed over
-        `max_attempts` times end in `error` ("interrupted: …", error_type "Interrupted"), kept `ERROR_TTL`.
+        `crashes` stays as it is: their monitor did not see them die. Those of which that is the `most`th
+        interruption end in `error` (see `jobs.interrupted`).
         """
         ...
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..errors import StoreBusy, StoreError, WrongApplication
-from ..jobs import ERROR_TTL, Job, begun_anew, latest_slot
+from ..jobs import ERROR_TTL, Job, begun_anew, interrupted, latest_slot
 from . import CronRow, Recovery
 from . import postgres_sql as sql
 from .migrations import missing_steps
@@ -149,18 +149,14 @@ class PostgresStore:
         found = self._read(sql.GET_META, (f"epoch:{owner}",))
         return int(found[0][0]) if found else 0
 
-    def recover(self, owner: str, epoch: int, now: int, max_attempts: int) -> Recovery:
-        values = {
-            "owner": owner,
-            "epoch": epoch,
-            "now": now,
-            "max_attempts": max_attempts,
-            "kept_until": now + ERROR_TTL,
-        }
+    def recover(self, owner: str, epoch: int, now: int, most: int) -> Recovery:
+        values = {"owner": owner, "epoch": epoch, "most": most}
         with self._transaction() as connection:
-            failed = _run(connection, sql.RECOVER_FAILED, values).rowcount
+            often = map(job_of, _run(connection, sql.RECOVER_OFTEN, values).fetchall())
+            given_up = [end for job in often if (end := interrupted(job, now, most)).state == "error"]
+            self._write_many(sql.SETTLE, [settled_row(job, job.epoch or 0) for job in given_up])
             waiting = _run(connection, sql.RECOVER_WAITING, values).rowcount
-        return Recovery(waiting, failed)
+        return Recovery(waiting, len(given_up))
 
     def claim(self, owner: str, epoch: int, limit: int, now: int) -> list[Job]:
         values = {"owner": owner, "epoch": epoch, "limit": limit, "now": now}

@@ -170,13 +170,9 @@ NEXT_EPOCH = """
     INSERT INTO autocron_meta (key, value) VALUES ('epoch', '1')
     ON CONFLICT (key) DO UPDATE SET value = (autocron_meta.value::bigint + 1)::text
     RETURNING value::bigint"""
-RECOVER_FAILED = """
-    UPDATE autocron_job
-    SET state = 'error', reason = 'interrupted', finished = %(now)s, expires = %(kept_until)s,
-        error_type = 'Interrupted',
-        error = 'interrupted: handed to a worker ' || attempt || ' times, and its pool ended each time',
-        epoch = NULL, owner = NULL
-    WHERE state = 'running' AND owner = %(owner)s AND epoch < %(epoch)s AND attempt >= %(max_attempts)s"""
+RECOVER_OFTEN = f"""
+    SELECT {COLUMNS} FROM autocron_job
+    WHERE state = 'running' AND owner = %(owner)s AND epoch < %(epoch)s AND attempt >= %(most)s"""
 RECOVER_WAITING = """
     UPDATE autocron_job SET state = 'waiting', epoch = NULL, owner = NULL
     WHERE state = 'running' AND owner = %(owner)s AND epoch < %(epoch)s"""

@@ -219,14 +219,10 @@ ANNOTATE = "UPDATE autocron_job SET meta = ? WHERE id = ? AND epoch = ? AND stat
 NEXT_EPOCH = """
     INSERT INTO autocron_meta (key, value) VALUES ('epoch', '1')
     ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)"""
-# A job that was handed out again and again without an end is given up …
-RECOVER_FAILED = """
-    UPDATE autocron_job
-    SET state = 'error', reason = 'interrupted', finished = :now, expires = :kept_until,
-        error_type = 'Interrupted',
-        error = 'interrupted: handed to a worker ' || attempt || ' times, and its pool ended each time',
-        epoch = NULL, owner = NULL
-    WHERE state = 'running' AND owner = :owner AND epoch < :epoch AND attempt >= :max_attempts"""
+# Of jobs that were handed out again and again it is looked whether they are given up (`jobs.interrupted`) …
+RECOVER_OFTEN = f"""
+    SELECT {COLUMNS} FROM autocron_job
+    WHERE state = 'running' AND owner = :owner AND epoch < :epoch AND attempt >= :most"""
 # … and any other one waits again, due as it was.
 RECOVER_WAITING = """
     UPDATE autocron_job SET state = 'waiting', epoch = NULL, owner = NULL

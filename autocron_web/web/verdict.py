@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..crontab import Missed
 from ..errors import AutocronError
@@ -78,6 +78,13 @@ def _of_pool(facts: Facts, max_age: float) -> Iterator[Reason]:
         yield Reason("warn", "ending", f"the pool is ending: {monitor['ending']}")
     elif not monitor["accepting"]:
         yield Reason("warn", "no_app", "no app process is left, so the pool takes no more jobs and ends soon")
+    yield from _of_workers(monitor, facts.moment, max_age)
+
+
+def _of_workers(monitor: dict[str, Any], moment: int, max_age: float) -> Iterator[Reason]:
+    if monitor["pause"]:
+        yield Reason("warn", "pausing", monitor["pause"])
+        return
     workers, trouble = monitor["workers"], monitor["trouble"]
     if any(worker["state"] in ("ready", "running") for worker in workers):
         if trouble:
@@ -85,8 +92,8 @@ def _of_pool(facts: Facts, max_age: float) -> Iterator[Reason]:
     elif trouble:
         yield Reason("fail", "no_worker", f"no worker can load the app: {in_short(trouble)}")
     elif monitor["apps"] and not monitor["ending"]:
-        since = min((worker["started"] for worker in workers), default=facts.moment)
-        loading = age(facts.moment, since)
+        since = min((worker["started"] for worker in workers), default=moment)
+        loading = age(moment, since)
         text = f"no worker is ready, and the app has been loading for {loading:.0f} s"
         yield Reason("fail" if loading > max_age else "warn", "loading", text)
 

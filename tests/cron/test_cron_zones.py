@@ -15,6 +15,8 @@ from cron_cases import DAY, MINUTE, UTC, ZONES, at, changes, contract, parse, sh
 
 from autocron_web.crontab import Crontab
 from autocron_web.errors import ConfigError
+from autocron_web.options import Options
+from autocron_web.pool.timetable import understood
 from autocron_web.slots import schedule_of
 from autocron_web.store.sqlite import SqliteStore
 from autocron_web.timezones import machine_zone, zone_of
@@ -229,3 +231,16 @@ def test_91_another_zone_is_another_cron(set_tz: Callable[[str], None], tmp_path
         seen.append(store.see_cron("digest", crontab.canonical, crontab.zone_name, len(seen)))
     store.close()
     assert seen == [0, 1, 1]
+
+
+@contract.holds(
+    "A cron whose `tz` is known to the app's process and not to the pool's (its tz database lies where only"
+    " the app looks) runs by UTC, and the log says so.",
+)
+def test_a_zone_that_only_the_app_knows() -> None:
+    said: list[str] = []
+    row = ["shop.report", "0 2 * * *", "Mars/Olympus", [*Options()], "once", 3600.0, "skip", False, None]
+    cron, _ = understood(row, said.append)
+    assert cron.schedule.zone_name == "UTC"
+    (sentence,) = said
+    assert sentence.startswith("the cron shop.report runs by UTC: tz: 'Mars/Olympus' is not a time zone that")

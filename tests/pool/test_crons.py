@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from autocron_web.store.sqlite import SqliteStore
-from conftest import RunScript, wait_until
+from conftest import RunScript, cannot_run, wait_until
 from pool_app import App, app, wait_for_pool  # noqa: F401
+from pool_way import Way, WithTasks, way, with_tasks  # noqa: F401
 
 pytestmark = pytest.mark.once  # nothing here depends on the version of Python
 
@@ -136,3 +138,27 @@ def under():
     assert over.meta["retries"] == 1
     assert (under.queue, under.meta) == ("day", {"timeout": 7})
     assert app.lines("over") == [["over", "1"], ["over", "2"]]
+
+
+def test_a_zone_that_only_the_app_can_find_ends_no_pool(
+    way: Way, with_tasks: WithTasks, tmp_path: Path
+) -> None:
+    zone, real = tmp_path / "zones" / "Mars" / "Olympus", Path("/usr/share/zoneinfo/Europe/Berlin")
+    if not real.exists():
+        cannot_run("the machine has no time zones")
+    zone.parent.mkdir(parents=True)
+    shutil.copy(real, zone)
+    with_tasks(f"""
+        import zoneinfo
+        zoneinfo.reset_tzpath([{str(tmp_path / "zones")!r}])
+
+        @autocron.cron("* * * * *", tz="Mars/Olympus")
+        def each_minute(): ...
+        """)
+    script = way("""
+        equal(add(1).get(20), 11)
+        """)
+    assert (
+        "the cron more.each_minute runs by UTC: tz: 'Mars/Olympus' is not a time zone that" in script.stderr
+    )
+    assert "failed" not in script.stderr

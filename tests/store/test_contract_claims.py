@@ -30,6 +30,16 @@ def test_a_claim_goes_by_priority_then_due_then_arrival(store: Store, epoch: int
     assert store.claim(OWNER, epoch, 9, NOW) == []
 
 
+def test_a_job_from_before_the_clock_was_set_back_waits_until_its_moment_comes_again(
+    store: Store, epoch: int
+) -> None:
+    waiting = job(due=NOW)
+    store.enqueue([waiting])
+    assert store.claim(OWNER, epoch, 1, NOW - 3600) == []
+    assert store.next_due(NOW - 3600) == NOW
+    assert [each.id for each in store.claim(OWNER, epoch, 1, NOW)] == [waiting.id]
+
+
 def test_a_claimed_job_runs_for_its_owner(store: Store, epoch: int) -> None:
     waiting = job(attempt=2, reason="retry", meta={"retries": 3})
     store.enqueue([waiting])
@@ -202,7 +212,26 @@ def test_recover_lets_jobs_of_an_older_epoch_wait_again(store: Store, epoch: int
     assert other.settle([again._replace(state="done")], new) == 1
 
 
-def test_recover_ends_jobs_that_were_handed_over_too_often(store: Store, epoch: int) -> None:
+def test_recover_counts_interruptions_and_not_what_else_ended_an_attempt(store: Store, epoch: int) -> None:
+    often = {"retries": 50, "failures": 20, "progress": [1, None, None]}
+    tried, crashed, given_up = jobs = [
+        job(attempt=20, meta=often),
+        job(attempt=22, crashes=2, meta=often),
+        job(attempt=24, crashes=2, meta=often),
+    ]
+    store.enqueue(jobs)
+    store.claim(OWNER, epoch, 3, NOW)
+    new = store.take_epoch(OWNER)
+    assert store.recover(OWNER, new, NOW + 9, 3) == Recovery(waiting=2, failed=1)
+    for kept in (tried, crashed):
+        found = stored(store, kept)
+        assert (found.state, found.attempt, found.meta) == ("waiting", kept.attempt + 1, often)
+    found = stored(store, given_up)
+    assert (found.state, found.error) == ("error", "interrupted: the pool ended while it ran, 3 times")
+    assert (found.owner, found.epoch, found.attempt, found.crashes) == (None, None, 25, 2)
+
+
+def test_recover_ends_jobs_that_were_interrupted_too_often(store: Store, epoch: int) -> None:
     store.enqueue([job(attempt=2), job(attempt=1)])
     [given_up, _] = store.claim(OWNER, epoch, 2, NOW)
     new = store.take_epoch(OWNER)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from autocron_web.jobs import MAX_ATTEMPTS, now
+from autocron_web.jobs import MAX_INTERRUPTIONS, now
 from autocron_web.store.sqlite import SqliteStore
 from conftest import RunScript, need
 from powerloss import Disk, Step, Survivors, recorded, steps_of
@@ -146,7 +146,7 @@ def test_21_a_loss_of_power_loses_nothing_that_was_acknowledged(
 def waiting_or_done(image: Path) -> set[str]:
     """The jobs as the next pool finds them: whether or not a claim was on the disk, its job waits again."""
     with closing(SqliteStore(image, durability="normal")) as store:
-        store.recover("local", store.take_epoch("local"), now(), MAX_ATTEMPTS)
+        store.recover("local", store.take_epoch("local"), now(), MAX_INTERRUPTIONS)
         jobs = store.jobs(limit=1000)
     assert {job.state for job in jobs} <= {"waiting", "done"}
     return {job.id for job in jobs}

@@ -35,7 +35,7 @@ PLANS = {
     "NEXT_DUE": f"{CLAIM}=?)",
     "PAGE": "INTEGER PRIMARY KEY (rowid<?)",
     "PAGE_OF_STATE": "autocron_job_state (state=? AND rowid<?)",
-    "RECOVER_FAILED": STATE,
+    "RECOVER_OFTEN": STATE,
     "RECOVER_WAITING": STATE,
     "REVIVE": "autocron_job_unknown (task=?)",
     "PURGE_LATE": "autocron_job_late (expires>? AND expires<?)",

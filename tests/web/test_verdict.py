@@ -32,6 +32,7 @@ def facts(**known: Any) -> Facts:
         "pid": 1, "version": "0", "epoch": 1, "started": at("01 00:00"), "accepting": True, "ending": None,
         "apps": [{"pid": 2, "born": 3}], "size": 1, "workers": [worker("ready")], "trouble": None,
         "store_trouble": None, "crons": [], "finished": {}, "template": None, "no_template": None,
+        "pause": None,
     }  # fmt: skip
     for name, value in known.items():
         if name in monitor:
@@ -61,6 +62,7 @@ CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"workers": [worker("loading", NOON - 9 * SECOND)]}, [("warn", "loading")]),
     ({"workers": [worker("loading", NOON - 61 * SECOND)]}, [("fail", "loading")]),
     ({"workers": [], "trouble": "no"}, [("fail", "no_worker")]),
+    ({"workers": [], "pause": "it has died twice"}, [("warn", "pausing")]),
     ({"workers": [worker("loading")], "trouble": "no"}, [("fail", "no_worker")]),
     ({"workers": [worker("running"), worker("loading")], "trouble": "no"}, [("warn", "worker_trouble")]),
     ({"workers": [], "apps": [], "accepting": False}, [("warn", "no_app")]),
