@@ -9,8 +9,9 @@ from typing import Any
 from ..process import adopt_orphans, describe_end, kill_group
 from .dispatch import Dispatcher
 from .ears import Ears
+from .inflight import Outcome
 from .loop import Loop
-from .member import Limits, Outcome, Worker
+from .member import Limits, Worker
 from .output import Printer
 from .setbacks import Setbacks
 from .spawn import Ends, Nursery, Unborn, start_process
@@ -166,6 +167,9 @@ class Crew:
             self._nursery.forget(worker)
             if worker.runs:
                 worker.kill(outcome)
+            elif worker.reporting:  # it says when it has done so
+                worker.retiring = True
+                self._loop.after(FAREWELL, lambda worker=worker: self._kill_if_alive(worker))  # type: ignore[misc]
             else:
                 self._dismiss(worker)
         if not self._workers:
@@ -330,10 +334,8 @@ class Crew:
             assert self._load is not None
             self.add_modules(self._load["modules"])  # those that came while it loaded
             if not worker.is_template:
-                self._dispatch.worker_free(worker)
+                self._dispatch.worker_came(worker)
                 self._relieve()
-        elif worker.runs:
-            self._dispatch.worker_free(worker)
 
     def _heed_fitness(self, worker: Worker, head: dict[str, Any]) -> None:
         """What was to be the template says whether it can be, or why it is a worker as any other."""

@@ -38,21 +38,19 @@ class Ears:
         """
         try:
             frames = worker.channel.receive()
-            done = worker.shelf.done() if len(worker.runs) > 1 else []
+            done = worker.shelf.done() if worker.runs.behind else []
+            if frames is None:
+                self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
+            if done:
+                self.on_proven(worker)
+                self._dispatch.done(worker, done)
+                self._heed_end(worker, {})
+            self.heed(worker, frames or [])
         except WireError as error:
-            if not any(
-                run.verdict for run in worker.runs.values()
-            ):  # else stopped in the middle of a request
+            if not worker.runs.is_stopping:  # else stopped in the middle of a request
                 self._printer.say(f"worker {worker.pid} is ended: {error}")
             kill_group(worker.pid)
             return False
-        if frames is None:
-            self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
-        if done:
-            self.on_proven(worker)
-            self._dispatch.done(worker, done)
-            self._heed_end(worker, {})
-        self.heed(worker, frames or [])
         if done or frames:
             self._dispatch.go_on()
         return bool(done or frames)
@@ -62,7 +60,6 @@ class Ears:
         for frame in frames:
             if frame.kind == Kind.RESULT:
                 self._finished(worker, frame)
-                worker.go_on()
             elif frame.kind == Kind.READY:
                 self.on_ready(worker, frame.head)
             elif frame.kind == Kind.FREE:
@@ -72,16 +69,11 @@ class Ears:
 
     def _finished(self, worker: Worker, frame: Frame) -> None:
         head = frame.head
-        run = worker.runs.get(head["id"])
-        if run is None:
+        if head["id"] not in worker.runs:
             return
         self.on_proven(worker)
         worker.files.update(head.get("files", {}))
         self._heed_end(worker, head)
-        if "reporting" in head and (run.shared or run.verdict is None):
-            worker.report()
-            if not run.shared:
-                self._dispatch.worker_out(worker)
         printed = worker.output.take()  # while several jobs run, by all of them
         self._dispatch.result(worker, head, frame.blob, head.get("output", printed))
         if worker.retiring and not worker.runs and not worker.reporting:
@@ -92,9 +84,7 @@ class Ears:
         worker.reported()
         worker.output.take()  # it has been shown, and belongs to no job
         self._heed_end(worker, head)
-        if not worker.retiring:
-            self._dispatch.worker_free(worker)
-        elif not worker.runs:
+        if worker.retiring and not worker.runs:
             self.on_done(worker)
 
     def _heed_end(self, worker: Worker, head: dict[str, Any]) -> None:

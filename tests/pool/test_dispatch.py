@@ -9,6 +9,7 @@ import pytest
 
 from autocron_web.jobs import Job
 from autocron_web.pool.dispatch import Dispatcher, Exchange
+from autocron_web.pool.inflight import InFlight
 from autocron_web.pool.loop import Loop
 
 pytestmark = pytest.mark.once
@@ -28,11 +29,12 @@ def test_a_job_that_comes_from_the_store_after_the_drain_has_begun_goes_back() -
     asked: Any = Asked()
     given: list[Job] = []
     worker: Any = SimpleNamespace(
-        runs={}, room=0, shelf_room=0, run=lambda job, *_, **__: given.append(job), flush=lambda: None
-    )
+        runs=InFlight(), is_idle=True, room=0, shelf_room=0, moved=0.0, flush=lambda: None,
+        run=lambda job, *_, **__: given.append(job),
+    )  # fmt: skip
     dispatch = Dispatcher(Loop(), asked, "local", 1)
     dispatch.learn(["shop.tell"], {})
-    dispatch.worker_free(worker)
+    dispatch.worker_came(worker)
     dispatch.wake()
     _, reply = asked.requests[-1]
     dispatch.accept(False)
