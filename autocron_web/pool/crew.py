@@ -132,6 +132,10 @@ class Crew:
         staying.sort(key=lambda worker: not worker.runs)
         for worker in staying[self.size :]:
             self.retire(worker)
+        if sum(worker.ready for worker in staying[: self.size]) == self.size:  # none comes to relieve these
+            for worker in list(self._workers.values()):
+                if worker.leaving and not worker.retiring:
+                    self.retire(worker)
         template = self._nursery.template
         if template is not None and template.is_template and self.size == 1:
             self.retire(template)
