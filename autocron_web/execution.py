@@ -36,15 +36,26 @@ class Outcome(NamedTuple):
         return bool(self.head["ok"]) and "reason" not in self.head
 
 
-def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcome:
-    """Call the function with the stored arguments. Never raises: whatever comes out is the outcome."""
+def run(
+    task: Task[..., Any],
+    job_id: str,
+    codec: str,
+    payload: bytes,
+    ended: Callable[[], str | None] = lambda: None,
+) -> Outcome:
+    """Call the function with the stored arguments. Never raises: whatever comes out is the outcome.
+
+    ended: why the job was ended before its function could be called, if so. Then it is not called.
+    """
     global _stoppable
 
     started = time.perf_counter()
     pid = os.getpid()
     try:
         args, kwargs = arguments(task, job_id, codec, payload)
-        _stoppable = True
+        _stoppable = True  # from here on `stop` raises, and what was said before is asked for
+        if (reason := ended()) is not None:
+            raise JobStopped(reason)
         value = call_in_surroundings(task.function, args, kwargs)
         _stoppable = False
     except BaseException as error:  # also SystemExit and KeyboardInterrupt: a task ends only itself
@@ -57,7 +68,9 @@ def run(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcom
     return _returned(task, job_id, codec, value, time.perf_counter() - started)
 
 
-async def run_beside(task: Task[..., Any], job_id: str, codec: str, payload: bytes) -> Outcome:
+async def run_beside(
+    task: Task[..., Any], job_id: str, codec: str, payload: bytes, ended: Callable[[], str | None]
+) -> Outcome:
     """The same for a coroutine that runs beside others on this loop, in a context of its own."""
     from .eventloop import owner
 
@@ -65,6 +78,8 @@ async def run_beside(task: Task[..., Any], job_id: str, codec: str, payload: byt
     owner.set(task.name)
     try:
         args, kwargs = arguments(task, job_id, codec, payload)
+        if (reason := ended()) is not None:
+            raise JobStopped(reason)
         with _surrounded():
             value = await _called(task.function, args, kwargs)
     except BaseException as error:

@@ -55,6 +55,7 @@ class Beside:
         try:
             with self._line.read_by(loop):
                 self._begin(first)
+                self._line.read()  # it may have been cancelled before this worker has come to it
                 self._heed()
                 return await self._last
         finally:
@@ -73,7 +74,7 @@ class Beside:
                 self._begin(frame)
             elif frame.head["id"] in self._running:
                 of, task = self._running[frame.head["id"]]
-                of.head["stopped"] = True
+                of.head["stopped"] = frame.head["reason"]
                 # Later, as a coroutine that is cancelled before its first step never begins, nor ends.
                 self._loop.call_soon(task.cancel, frame.head["reason"])
 
@@ -91,7 +92,8 @@ class Beside:
         if task is None:  # as in a worker that runs one after the other
             outcome = Outcome({"unknown": True}, b"")
         else:
-            outcome = await execution.run_beside(task, head["id"], head["codec"], frame.blob)
+            ended = partial(head.get, "stopped")
+            outcome = await execution.run_beside(task, head["id"], head["codec"], frame.blob, ended)
         if os.getpid() != self._pid:
             os._exit(0)  # the task has forked, and this is the child
         outcome.head["output"] = printed.take()

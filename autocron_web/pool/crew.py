@@ -11,9 +11,10 @@ from ..process import adopt_orphans, describe_end, kill_group, memory_of
 from . import room
 from .dispatch import Dispatcher
 from .ears import Ears
+from .inflight import Outcome
 from .limits import Memory
 from .loop import Loop
-from .member import Outcome, Worker
+from .member import Worker
 from .output import Printer
 from .setbacks import Setbacks
 from .spawn import Ends, Nursery, Unborn, start_process
@@ -146,6 +147,10 @@ class Crew:
         staying.sort(key=lambda worker: not worker.runs)
         for worker in staying[self.size :]:
             self.retire(worker)
+        if sum(worker.ready for worker in staying[: self.size]) == self.size:  # none comes to relieve these
+            for worker in list(self._workers.values()):
+                if worker.leaving and not worker.retiring:
+                    self.retire(worker)
         template = self._nursery.template
         if template is not None and template.is_template and self.size == 1:
             self.retire(template)
@@ -182,6 +187,9 @@ class Crew:
             self._nursery.forget(worker)
             if worker.runs:
                 worker.kill(outcome)
+            elif worker.reporting:  # it says when it has done so
+                worker.retiring = True
+                self._loop.after(FAREWELL, lambda worker=worker: self._kill_if_alive(worker))  # type: ignore[misc]
             else:
                 self._dismiss(worker)
         if not self._workers:
@@ -371,10 +379,8 @@ class Crew:
             self._loop.after(SOUND, lambda: self._prove(worker))
             self.add_modules()  # those that came while it loaded
             if not worker.is_template:
-                self._dispatch.worker_free(worker)
+                self._dispatch.worker_came(worker)
                 self._relieve()
-        elif worker.runs:
-            self._dispatch.worker_free(worker)
 
     def _used_up(self, worker: Worker) -> None:
         self._memory.used_up(worker)

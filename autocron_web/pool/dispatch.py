@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..jobs import (
+    FINISHED,
     RESULT_TTL,
     SECOND,
     UNKNOWN_TASK,
@@ -25,7 +26,7 @@ from .settling import settle_alone
 from .storethread import StoreThread
 
 if TYPE_CHECKING:
-    from .member import Run, Worker
+    from .member import Worker
     from .shelf import Done
 
 AGAIN = 5.0  # seconds between visits to the store where one fails by itself
@@ -56,6 +57,7 @@ class Dispatcher:
         self._hands = Hands(loop, lambda job: self._settle(handed_back(job)), self.go_on)
         self._outcomes: list[Job] = []  # to be settled
         self._claimed: set[str] = set()  # the jobs that have no outcome yet
+        self._written: list[Job] = []  # outcomes that are on their way to the store
         self._cancelled: dict[str, str] = {}  # reasons, of jobs that may be on their way from the store
         self._progress = Progress(loop, store, epoch, lambda jobs: self.on_news(jobs))
         self._visiting = False  # a request to the store is under way
@@ -105,7 +107,7 @@ class Dispatcher:
 
     def jobs_of(self, worker: Worker) -> list[Job]:
         """What the worker runs, the oldest first."""
-        return [self._hands.running[job_id][0] for job_id in worker.begun]
+        return [self._hands.running[job_id][0] for job_id in worker.runs.begun]
 
     @property
     def running(self) -> int:
@@ -120,23 +122,23 @@ class Dispatcher:
     def cancel(self, job_id: str, reason: str) -> bool:
         """Cancel a job that the store says is running, wherever it is now; False if it is not here."""
         hands = self._hands
-        if job_id in hands.running and job_id not in hands.running[job_id][1].begun:
+        if job_id in hands.running and job_id not in hands.running[job_id][1].runs.begun:
             hands.take_back(hands.running[job_id][1])
         if job_id in hands.running:
             worker = hands.running[job_id][1]
             worker.stop(job_id, reason, lambda job, moment: cancelled(job, moment, reason))
             return True
-        for job in hands.ready:
-            if job.id == job_id:
-                hands.ready.remove(job)
-                self._settle(cancelled(job, now(), reason))
-                self._place()
-                self._visit(collect=False)
-                return True
-        under_way = self._visiting or bool(self._outcomes)
-        if under_way:
+        for jobs in (hands.ready, self._outcomes):
+            for job in jobs:
+                if job.id == job_id and job.state not in FINISHED:
+                    jobs.remove(job)
+                    self._settle(cancelled(job, now(), reason))
+                    self._place()
+                    self._visit(collect=False)
+                    return True
+        if self._visiting:  # to wait, or as claimed
             self._cancelled[job_id] = reason
-        return under_way
+        return any(job.id == job_id and job.state not in FINISHED for job in self._written)
 
     # -- workers -------------------------------------------------------------------------------------
 
@@ -151,15 +153,13 @@ class Dispatcher:
         else:
             self._hands.hand_back()
 
-    def worker_free(self, worker: Worker) -> None:
-        """The worker can take a job, or one more."""
-        if not worker.runs:
-            self._hands.free.add(worker)
+    def worker_came(self, worker: Worker) -> None:
+        """The worker has loaded the app. Whether it can take a job, it says itself from now on."""
+        self._hands.free.add(worker)
         self.go_on()
 
     def worker_out(self, worker: Worker) -> None:
         """The worker takes no more jobs: not even those that lie ready for it."""
-        self._hands.free.discard(worker)
         self._hands.take_back(worker)
 
     def _settle_without_worker(self, job: Job) -> None:
@@ -172,15 +172,14 @@ class Dispatcher:
 
         If Python could still write where it crashed, the error shows it.
         """
-        self.worker_out(worker)
-        if not worker.runs:
-            self.go_on()
-            return
-        output = worker.output.take()
+        if worker.untold is not None:
+            self.on_failure(worker.untold)
+        jobs = self._hands.take_from_dead(worker)
+        output = worker.output.take() if jobs else None
         _, fatal, stack = (output or "").rpartition("Fatal Python error: ")
         stack = f"\n\n{fatal}{stack.rstrip()}" if fatal else ""
-        for job_id in list(worker.runs):
-            job, run = self._take(worker, job_id)
+        for job, run in jobs:
+            self._progress.forget(job.id)
             outcome = run.verdict or worker.outcome
             if outcome is not None:
                 job = outcome(job, now())
@@ -190,28 +189,29 @@ class Dispatcher:
         self.go_on()
 
     def result(self, worker: Worker, head: dict[str, Any], blob: bytes, output: str | None) -> None:
-        """The worker has come to the end of a job. What follows from that is for `go_on`."""
-        job, run = self._take(worker, head["id"])
-        if "unknown" in head:
-            self._unlearn(job)
-        elif run.verdict is not None:
+        """The worker has come to the end of a job, and tells on its line. What follows is for `go_on`."""
+        job, run = self._hands.take(worker, head["id"])
+        self._progress.forget(job.id)
+        if run.verdict is not None:
             self._settle_without_worker(_judged(run.verdict(job, now()), head)._replace(output=output))
+        elif "unknown" in head:
+            self._unlearn(job)
         elif head["ok"]:
             done = succeeded(job, now(), blob, head["codec"], output, head.get("reason"), self.result_ttl)
             self._settle(done)
         else:
             self._settle(failed(job, now(), head["error_type"], head["error"], output))
+        if "reporting" in head:  # of one with a verdict another worker is told anyway
+            worker.report(None if run.verdict is not None else self._outcomes[-1])
         self._hands.free.pace.note(job.task, head.get("seconds", 0.0))
-        if not worker.runs and not worker.retiring and not worker.reporting:
-            self._hands.free.add(worker)
+        self._hands.let_go_on(worker)
 
     def done(self, worker: Worker, ends: list[Done]) -> None:
         """The worker has come to the end of jobs from its shelf. What follows is for `go_on`."""
         moment = now()
         for end in ends:
-            if end.id not in worker.runs:
-                continue
-            job, run = self._take(worker, end.id)
+            job, run = self._hands.take_from_shelf(worker, end.id)
+            self._progress.forget(job.id)
             output = worker.output.drained()
             if run.verdict is not None:
                 self._settle_without_worker(run.verdict(job, moment)._replace(output=output))
@@ -242,7 +242,7 @@ class Dispatcher:
             if not self.running:
                 self.on_idle()
             return
-        self._visiting, self._outcomes = True, []
+        self._visiting, self._outcomes, self._written = True, [], outcomes
         if limit:
             self._more = False
             self._hands.forget_next()
@@ -261,7 +261,7 @@ class Dispatcher:
 
         def visited(exchange: Exchange) -> None:
             nonlocal answered
-            answered, self._visiting = True, False
+            answered, self._visiting, self._written = True, False, []
             self._claimed.update(job.id for job in exchange.claimed)
             self._receive(exchange)
             self._place()
@@ -274,7 +274,7 @@ class Dispatcher:
         def failed(error: Exception) -> None:
             """By itself, not for a store that cannot be used; then it is found out for which job."""
             if not answered:
-                self._visiting = False
+                self._visiting, self._written = False, []
                 settle_alone(self._store, outcomes, epoch, self._settled_alone)
             self._loop.after(AGAIN, self.wake)
             raise error  # so that it is told
@@ -348,10 +348,6 @@ class Dispatcher:
 
         if late:
             self._store.ask(cancel)
-
-    def _take(self, worker: Worker, job_id: str) -> tuple[Job, Run]:
-        self._progress.forget(job_id)
-        return self._hands.take(worker, job_id)
 
     def _settle(self, job: Job) -> None:
         self._claimed.discard(job.id)

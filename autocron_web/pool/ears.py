@@ -40,9 +40,7 @@ class Ears:
         try:
             return self._hear(worker)
         except WireError as error:
-            if not any(
-                run.verdict for run in worker.runs.values()
-            ):  # else stopped in the middle of a request
+            if not worker.runs.is_stopping:  # else stopped in the middle of a request
                 self._printer.say(f"worker {worker.pid} is ended: {error}")
             self._loop.unwatch(worker.channel)
             kill_group(worker.pid)
@@ -50,7 +48,7 @@ class Ears:
 
     def _hear(self, worker: Worker) -> bool:
         frames = worker.channel.receive()
-        done = worker.shelf.done() if len(worker.runs) > 1 else []
+        done = worker.shelf.done() if worker.runs.behind else []
         if frames is None:
             self._loop.unwatch(worker.channel)  # it is ending: SIGCHLD follows
         if done:
@@ -67,7 +65,6 @@ class Ears:
         for frame in map(checked, frames):
             if frame.kind == Kind.RESULT:
                 self._finished(worker, frame)
-                worker.go_on()
             elif frame.kind == Kind.READY:
                 self.on_ready(worker, frame.head)
             elif frame.kind == Kind.FREE:
@@ -77,16 +74,11 @@ class Ears:
 
     def _finished(self, worker: Worker, frame: Frame) -> None:
         head = frame.head
-        run = worker.runs.get(head["id"])
-        if run is None:
+        if head["id"] not in worker.runs:
             return
         self.on_proven(worker)
         worker.files.update(head.get("files", {}))
         self._heed_end(worker, head)
-        if "reporting" in head and (run.shared or run.verdict is None):
-            worker.report()
-            if not run.shared:
-                self._dispatch.worker_out(worker)
         printed = worker.output.take()  # while several jobs run, by all of them
         self._dispatch.result(worker, head, frame.blob, head.get("output", printed))
         if worker.retiring and not worker.runs and not worker.reporting:
@@ -97,9 +89,7 @@ class Ears:
         worker.reported()
         worker.output.take()  # it has been shown, and belongs to no job
         self._heed_end(worker, head)
-        if not worker.retiring:
-            self._dispatch.worker_free(worker)
-        elif not worker.runs:
+        if worker.retiring and not worker.runs:
             self.on_done(worker)
 
     def _heed_end(self, worker: Worker, head: dict[str, Any]) -> None:

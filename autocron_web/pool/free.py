@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from ..checks import is_span
@@ -36,45 +35,44 @@ class Pace:
 
 
 class FreeWorkers:
-    """Finds the worker for a job: the one that has been idle longest, one that shares, or a shelf."""
+    """Finds the worker for a job: the one that has been idle longest, one that shares, or a shelf.
+
+    Whether a worker can take a job follows from what it does at that moment, and is noted nowhere else.
+    """
 
     def __init__(self) -> None:
-        self._idle: deque[Worker] = deque()
-        self._sharing: list[Worker] = []  # their jobs run beside others
-        self._alone: list[Worker] = []  # they run one job after the other
+        self._workers: list[Worker] = []  # that have loaded the app
         self.concurrency: dict[str, int] = {}  # how many at once, of the tasks that share a worker
         self.pace = Pace()
 
     @property
     def idle(self) -> int:
         """How many have no job."""
-        return len(self._idle)
+        return sum(worker.is_idle for worker in self._workers)
 
     @property
     def room(self) -> int:
         """How many more jobs those that share can take."""
-        return sum(worker.room for worker in self._sharing)
+        return sum(worker.room for worker in self._workers)
 
     @property
     def lying(self) -> int:
         """How many jobs lie on shelves, or have ended since the last look."""
-        return sum(len(worker.runs) - 1 for worker in self._alone)
+        return sum(worker.runs.behind for worker in self._workers)
 
     @property
     def stocked(self) -> list[Worker]:
-        """Those with jobs on their shelves."""
-        return [worker for worker in self._alone if len(worker.runs) > 1]
+        """Those with jobs on their shelves, or with ends of jobs that have not been read from there."""
+        return [worker for worker in self._workers if worker.runs.behind]
 
     def add(self, worker: Worker) -> None:
-        """The worker has no job."""
-        self.discard(worker)
-        self._idle.append(worker)
+        """The worker has come."""
+        self._workers.append(worker)
 
     def discard(self, worker: Worker) -> None:
-        """The worker takes no more jobs."""
-        for group in (self._idle, self._sharing, self._alone):
-            if worker in group:
-                group.remove(worker)
+        """The worker has gone."""
+        if worker in self._workers:
+            self._workers.remove(worker)
 
     def concurrency_of(self, job: Job) -> int:
         """How many such jobs may run at once in a worker.
@@ -85,25 +83,27 @@ class FreeWorkers:
 
     def has_room(self, concurrency: int) -> bool:
         """Whether one of those that share can take a job whose task allows so many at once."""
-        return any(worker.has_room(concurrency) for worker in self._sharing)
+        return any(worker.has_room(concurrency) for worker in self._workers)
 
-    def take(self, job: Job) -> tuple[Worker, int] | None:
+    def find(self, job: Job) -> tuple[Worker, int] | None:
         """A worker that can begin the job now, and how many may run in that at once."""
         concurrency = self.concurrency_of(job)
         if concurrency > 1:
-            for worker in self._sharing:
+            for worker in self._workers:
                 if worker.has_room(concurrency):
                     return worker, concurrency
-        if not self._idle:
-            return None
-        worker = self._idle.popleft()
-        (self._sharing if concurrency > 1 else self._alone).append(worker)
-        return worker, concurrency
+        idle = [worker for worker in self._workers if worker.is_idle]
+        return (min(idle, key=_last_move), concurrency) if idle else None
 
     @property
     def shelves(self) -> list[Worker]:
         """Those on whose shelves a short job can lie, the emptiest first."""
-        return sorted((worker for worker in self._alone if worker.shelf_room > 0), key=_jobs)
+        return sorted((worker for worker in self._workers if worker.shelf_room > 0), key=_jobs)
+
+    @property
+    def has_shelves(self) -> bool:
+        """Whether a short job can lie on one."""
+        return any(worker.shelf_room > 0 for worker in self._workers)
 
     def is_short(self, job: Job) -> bool:
         """Whether the job may lie on a shelf: it is short as far as is known, and has done no harm."""
@@ -112,3 +112,7 @@ class FreeWorkers:
 
 def _jobs(worker: Worker) -> int:
     return len(worker.runs)
+
+
+def _last_move(worker: Worker) -> float:
+    return worker.moved

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..jobs import Job
 from .free import SHORT, FreeWorkers
+from .inflight import Run
 from .loop import Loop, Timer
 
 if TYPE_CHECKING:
-    from .member import Run, Worker
+    from .member import Worker
 
 AHEAD = 0.02  # seconds of work that may lie ready
 OVERHEAD = 0.00005  # seconds that a job costs beside its own work
@@ -40,6 +41,7 @@ class Hands:
         self._handed_before = 0  # as of the last look at the jobs that lie ready
         self._patience: Timer | None = None
         self._look: Timer | None = None
+        self._soon: Timer | None = None
 
     @property
     def is_stocked(self) -> bool:
@@ -55,7 +57,7 @@ class Hands:
         free, mean = self.free, self.free.pace.mean
         must_wait = bool(self.ready) or (self._next is not None and not free.has_room(self._next))
         at_once = min(MOST, free.idle + (0 if must_wait else free.room))
-        if mean is None or mean >= SHORT or not (free.idle or free.shelves):
+        if mean is None or mean >= SHORT or not (free.idle or free.has_shelves):
             return at_once
         most = min(MOST, int(AHEAD / (mean + OVERHEAD)))
         missing = most - len(self.ready) - free.lying
@@ -65,7 +67,7 @@ class Hands:
         """What lies ready, in its order, as far as there are workers for it."""
         woken = []
         while self.ready:
-            found = self.free.take(self.ready[0])
+            found = self.free.find(self.ready[0])
             if found is None:
                 break
             worker, concurrency = found
@@ -84,15 +86,38 @@ class Hands:
             self.take_back(worker)
         while self.ready:
             self._hand_back(self.ready.popleft())
+        self._look_soon()  # at how those have ended that a worker had taken by itself
 
     def take(self, worker: Worker, job_id: str) -> tuple[Job, Run]:
-        """The job has ended, or its worker has."""
-        return self.running.pop(job_id)[0], worker.ended(job_id)
+        """The worker tells on its line that the job has ended."""
+        run = worker.ended(job_id)
+        return self.running.pop(job_id)[0], run
+
+    def take_from_shelf(self, worker: Worker, job_id: str) -> tuple[Job, Run]:
+        """It tells so on its shelf, and runs the next one."""
+        run = worker.ended_on_shelf(job_id)
+        return self.running.pop(job_id)[0], run
+
+    def take_from_dead(self, worker: Worker) -> list[tuple[Job, Run]]:
+        """What the worker had begun when it ended. It is none any more."""
+        self.take_back(worker)
+        self.free.discard(worker)
+        return [(self.running.pop(job_id)[0], worker.runs.abandon(job_id)) for job_id in worker.runs.begun]
+
+    def let_go_on(self, worker: Worker) -> None:
+        """A job has ended on the line, so the worker takes nothing from its shelf by itself any more."""
+        if worker.runs.prefetched:
+            if worker.is_available:
+                worker.begin_next()
+            else:
+                self.take_back(worker)
 
     def take_back(self, worker: Worker) -> None:
         """What lies on its shelf is ready again, before all others."""
         for job_id in reversed(worker.take_back()):
             self.ready.appendleft(self.running.pop(job_id)[0])
+        if self.ready and (self._soon is None or self._soon.callback is None):
+            self._soon = self._loop.after(0, self._go_on)
 
     def forget_next(self) -> None:
         """Jobs are claimed anew: whatever comes first then."""
@@ -113,6 +138,9 @@ class Hands:
                 shelves.rotate(-1)
             else:
                 shelves.popleft()
+        self._look_soon()
+
+    def _look_soon(self) -> None:
         if self._look is None and self.free.lying:
             self._look = self._loop.after(LOOK, self._look_at_shelves)
 
@@ -122,8 +150,6 @@ class Hands:
             worker.hear()
             if worker.rests_for > PATIENCE:
                 self.take_back(worker)
-                if not worker.runs:  # it had come to none of them
-                    self.free.add(worker)
         self._go_on()
 
     def _lose_patience(self) -> None:

@@ -156,7 +156,7 @@ class Line:
         wanted = self._loops.get(loop, 0)
         self._loops[loop] = wanted + 1
         if not wanted:
-            loop.add_reader(self.fd, self._readable)
+            loop.add_reader(self.fd, self.read)
         try:
             yield
         finally:
@@ -166,7 +166,8 @@ class Line:
                 if not loop.is_closed():
                     loop.remove_reader(self.fd)
 
-    def _readable(self) -> None:
+    def read(self) -> None:
+        """Read what is there, without waiting, in the thread of an event loop."""
         if not self.poll():
             self.on_end()
 

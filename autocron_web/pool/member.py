@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..jobs import Job, failed, interrupted
 from ..process import file_mark, kill_group
+from .inflight import ImpossibleError, InFlight, Outcome, Run, State
 from .loop import Loop, Timer
 from .output import Output
 from .shelf import MOST, Shelf
@@ -18,45 +20,9 @@ from .wire import Channel, Frame, Kind
 if TYPE_CHECKING:
     from .told import Word
 
-Outcome = Callable[[Job, int], Job]
-
-NEWS = 1.0  # seconds after which a task that does not ask again for a job has ceased to wait for it
 REPORT = 30.0  # seconds that the app's functions may take to report a failed job
 GRACE = 5.0  # seconds that a task may take to clean up when its job is cancelled or runs too long
-
-
-class Run:
-    """A job in a worker: its clock, what it waits for, and what becomes of it if the monitor ends it."""
-
-    def __init__(self, timeout: float | None, concurrency: int = 1, *, is_short: bool = True) -> None:
-        self.timeout = timeout  # seconds, from its begin
-        self.concurrency = concurrency  # how many may run at once while it does
-        self.is_short = is_short  # others may lie ready behind it
-        self.shared = concurrency > 1  # it runs on the event loop, beside others
-        self.verdict: Outcome | None = None  # set when the monitor ends the job, whatever is still said of it
-        self.clock: Timer | None = None  # the timeout, then the grace
-        self._waits_since: float | None = None  # its task waits for a job that is due, or runs
-        self._waits_until = 0.0  # if it does not say so again
-        self._patience = 0.0
-
-    def stop_clock(self) -> None:
-        if self.clock is not None:
-            self.clock.cancel()
-
-    def waits(self, moment: float, patience: float) -> None:
-        """Its task asks again for a job that has not ended."""
-        if self._waits_since is None or moment > self._waits_until:
-            self._waits_since = moment
-        self._waits_until, self._patience = moment + NEWS, patience
-
-    def stops_waiting(self) -> None:
-        self._waits_since = None
-
-    def is_stuck(self, moment: float) -> bool:
-        """Whether its task has waited so for longer than it can have patience."""
-        if self._waits_since is None or moment > self._waits_until:
-            return False
-        return moment - self._waits_since >= self._patience
+REASON = 300  # characters of the reason in a notice, which is to be one write (pipe(7), PIPE_BUF)
 
 
 class Worker:
@@ -81,12 +47,13 @@ class Worker:
         self.leaving = False  # it goes when another one has come
         self.since = loop.time()
         self.proven = False  # it does not end as soon as it has begun
-        self.runs: dict[str, Run] = {}  # by the id of the job; the first one runs, and those that share
+        self.runs = InFlight()
         self.limits = word.limits
         self.jobs = 0  # that it was given
         self.loaded = 0  # bytes of memory that it had in use when it had loaded the app
-        self._moved = loop.time()  # when something began or ended
-        self.reporting = False  # its job has ended, and is still being reported
+        self.moved = loop.time()  # when something began or ended
+        self.reporting = False  # its job has failed for good, and the app's functions are being told
+        self.untold: Job | None = None  # this one: of which another worker tells if this one dies now
         self.outcome: Outcome | None = None  # set when the monitor itself ends the worker
         self.modules: frozenset[str] = frozenset()  # that have registered tasks, or were to be imported
         self.files: dict[str, list[int]] = {}  # the app's files that it has loaded, as they were then
@@ -95,28 +62,33 @@ class Worker:
         self._waits_to_write = False
 
     @property
+    def is_available(self) -> bool:
+        """Whether a job that it gets begins at once: nothing else is to be done before."""
+        return self.ready and not (self.retiring or self.loads or self.reporting)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a job."""
+        return not self.runs and self.is_available
+
+    @property
     def room(self) -> int:
         """How many more jobs it can run beside those that it runs: none while one of them is being ended."""
-        if self.retiring or self.reporting or self.loads or any(run.verdict for run in self.runs.values()):
+        if not self.runs.is_shared or not self.is_available or self.runs.is_stopping:
             return 0
-        return min((run.concurrency for run in self.runs.values()), default=1) - len(self.runs)
+        return min(self.runs[job_id].concurrency for job_id in self.runs) - len(self.runs)
 
     def has_room(self, concurrency: int) -> bool:
         """Whether a job can begin beside the others whose task allows so many at once."""
         return len(self.runs) < concurrency and self.room > 0
 
     @property
-    def begun(self) -> list[str]:
-        """The jobs that it has begun, as far as is known: the others lie on its shelf."""
-        return [job_id for index, (job_id, run) in enumerate(self.runs.items()) if run.shared or not index]
-
-    @property
     def shelf_room(self) -> int:
         """How many more short jobs may lie ready for it: none unless it runs a short one."""
-        first = next(iter(self.runs.values()), None)
+        first = self.runs.first
         if first is None or not first.is_short or first.shared or first.verdict:
             return 0
-        if not self.is_staying or self.reporting or self.loads:
+        if not self.is_staying or not self.is_available:
             return 0
         most = MOST if self.limits.max_jobs is None else self.limits.max_jobs - self.jobs
         return min(MOST - len(self.runs), most)
@@ -124,7 +96,7 @@ class Worker:
     @property
     def rests_for(self) -> float:
         """The seconds since something has begun or ended in it."""
-        return self._loop.time() - self._moved
+        return self._loop.time() - self.moved
 
     def run(self, job: Job, concurrency: int = 1, *, is_short: bool = False) -> None:
         """Hand over a job, with the next `flush`. If the worker is dying at this moment, its end will tell.
@@ -132,47 +104,55 @@ class Worker:
         concurrency: how many may run at once while it does. is_short: others may lie ready behind it.
         """
         run = Run(job.meta.get("timeout"), concurrency, is_short=is_short)
+        self.runs.hand_over(job.id, run)
         self.channel.add(_run_frame(job, run))
-        self._note(job.id, run)
-        self._begin(job.id, run)
+        self.jobs += 1
+        self._begun(job.id)
 
     def put(self, job: Job) -> bool:
         """Lay a short job on the shelf, for when the others have ended; False if that has no room."""
-        run = Run(job.meta.get("timeout"))
         room = self.shelf_room > 0 and self.shelf.put(job, _is_last(job))
         if room:
-            self._note(job.id, run)
+            self.runs.prefetch(job.id, Run(job.meta.get("timeout")))
+            self.jobs += 1
         return room
 
-    def go_on(self) -> None:
-        """It has told how a job has ended, and waits: let it take the next one from its shelf."""
-        if self.runs and not any(run.shared for run in self.runs.values()):
-            self.send(Frame(Kind.ON))
+    def begin_next(self) -> None:
+        """It waits: hand over what lies first on its shelf. Raises `ImpossibleError` if that has gone."""
+        frame = self.shelf.take_back_first()
+        if frame is None:
+            raise ImpossibleError("the jobs that lay ready for a worker are gone from its shelf")
+        job_id = frame.head["id"]
+        self.runs.begin_next(job_id)
+        self._begun(job_id)
+        self.send(frame)
 
     def take_back(self) -> list[str]:
         """The jobs that lie on the shelf, in their order: they are not its own any more."""
+        if not self.runs.prefetched:
+            return []
         jobs = self.shelf.clear()
-        for job_id in jobs:
-            del self.runs[job_id]
+        for job_id in self.runs.take_back(jobs):
+            self._begun(job_id)
         self.jobs -= len(jobs)
         return jobs
 
     def ended(self, job_id: str) -> Run:
-        """The job has ended, and the next one on the shelf has begun."""
-        run = self.runs.pop(job_id)
-        run.stop_clock()
-        following = next(iter(self.runs.items()), None)
-        if following is not None and not following[1].shared:
-            self._begin(*following)
+        """It has told on its line how the job has ended."""
+        self.moved = self._loop.time()
+        return self.runs.end_on_line(job_id)
+
+    def ended_on_shelf(self, job_id: str) -> Run:
+        """It has told so on the shelf, and begun the next one."""
+        run, following = self.runs.end_on_shelf(job_id)
+        if following is not None:
+            self._begun(following)
         return run
 
-    def _note(self, job_id: str, run: Run) -> None:
-        self.runs[job_id] = run
-        self.jobs += 1
-
-    def _begin(self, job_id: str, run: Run) -> None:
-        self._moved = self._loop.time()
-        if run.timeout is not None and run.clock is None:
+    def _begun(self, job_id: str) -> None:
+        self.moved = self._loop.time()
+        run = self.runs[job_id]
+        if run.timeout is not None:
             run.clock = self._loop.after(run.timeout, lambda: self._time_out(job_id, run.timeout))
 
     def _time_out(self, job_id: str, timeout: float | None) -> None:
@@ -186,28 +166,37 @@ class Worker:
         again if the worker must be killed.
         """
         run = self.runs[job_id]
-        if run.verdict is not None or self.outcome is not None:
-            return  # it is ending already
-        run.verdict = verdict
-        run.stop_clock()
+        run.verdict = verdict  # the last one counts: a job that runs too long can still be cancelled
+        if run.state is State.STOPPING:
+            return
+        run.move(State.STOPPING)
+        if self.outcome is not None:
+            return  # it is killed already
         run.clock = self._loop.after(GRACE, lambda: self.kill(interrupted))
         if run.shared:
             self.send(Frame(Kind.CANCEL, 0, {"id": job_id, "reason": reason}))
             return
         self.retiring = True
         with suppress(OSError):  # it is dying at this moment
-            os.write(self._notice, f"{job_id}\n{reason}".encode())
+            os.write(self._notice, json.dumps([job_id, reason[:REASON]]).encode() + b"\n")
             os.kill(self.pid, signal.SIGTERM)  # not to the group: what the task has started is its own to end
         self.leave()
 
-    def report(self) -> None:
-        """Its job has failed for good, and the app's functions are told: that must not take for ever."""
-        self.reporting = True
-        self._clock = self._loop.after(REPORT, lambda: self.kill(interrupted))
+    def report(self, job: Job | None) -> None:
+        """Its job has failed for good, and the app's functions are told: that must not take for ever.
+
+        job: of which another worker is to tell if this one dies meanwhile.
+        """
+        self.reporting, self.untold = True, job
+        self._clock = self._loop.after(REPORT, self._end_report)
+
+    def _end_report(self) -> None:
+        self.untold = None  # they had their time
+        self.kill(interrupted)
 
     def reported(self) -> None:
         """They have been told."""
-        self.reporting = False
+        self.reporting, self.untold = False, None
         if self._clock is not None:
             self._clock.cancel()
 
@@ -218,8 +207,8 @@ class Worker:
     @property
     def is_stuck(self) -> bool:
         """Whether all that it runs has waited for longer than it can have patience."""
-        moment = self._loop.time()
-        return bool(self.runs) and all(run.is_stuck(moment) for run in self.runs.values())
+        moment, begun = self._loop.time(), self.runs.begun.values()
+        return bool(begun) and all(run.is_stuck(moment) for run in begun)
 
     @property
     def is_staying(self) -> bool:
@@ -279,7 +268,7 @@ class Worker:
 
     def stop_clocks(self) -> None:
         """It has ended by itself, and nothing more is to be done to it."""
-        for run in self.runs.values():
+        for run in self.runs.begun.values():
             run.stop_clock()
         if self._clock is not None:
             self._clock.cancel()

@@ -74,6 +74,13 @@ class Shelf:
         """Take back the jobs that the worker has not taken: their ids, in their order."""
         return [_job(message).head["id"] for message in _read_all(self._theirs)]
 
+    def take_back_first(self) -> Frame | None:
+        """The first of them, as the worker is told of it on the line; None if there is none."""
+        try:
+            return _job(self._theirs.recv(LARGEST))
+        except BlockingIOError:
+            return None
+
     def close(self) -> None:
         self._ours.close()
         self._theirs.close()

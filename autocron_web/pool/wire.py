@@ -51,8 +51,7 @@ class Kind:
     ASK = 24  # worker → monitor: a request of the running task
     ANSWER = 25  # monitor → worker: the answer to it
     FREE = 26  # worker → monitor: what followed the last result is done too
-    ON = 27  # monitor → worker: go on with what lies on your shelf
-    FORK = 28  # monitor → template: fork a worker, whose descriptors come with this; READY tells its pid
+    FORK = 27  # monitor → template: fork a worker, whose descriptors come with this; READY tells its pid
 
 
 class Frame(NamedTuple):

@@ -6,6 +6,7 @@ It ends when the monitor does (parent-death signal), or closes the channel.
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import resource
 import signal
@@ -91,8 +92,8 @@ class _Worker:
             frame = self._line.next()
             if frame is None:
                 return None
-            if frame.kind in (Kind.RUN, Kind.ON):
-                job = frame if frame.kind == Kind.RUN else self._shelf.take()
+            if frame.kind == Kind.RUN:
+                job: Frame | None = frame
                 while job is not None:
                     job = self._run(job)
             elif frame.kind == Kind.LOAD:
@@ -151,7 +152,7 @@ class _Worker:
             frame, outcome = self._beside.run(frame)
         else:
             self._client.alone = self._notice.job = head["id"]
-            outcome = execution.run(task, head["id"], head["codec"], frame.blob)
+            outcome = execution.run(task, head["id"], head["codec"], frame.blob, self._notice.reason)
         spent = self._traces.put_back(frame.head["task"])
         if self._may_change_user:  # the task may have done so, and have become root again
             die_with_parent(self._monitor)
@@ -195,12 +196,16 @@ class _Worker:
 
 
 class _Notice:
-    """A pipe by which the monitor says, before a SIGTERM of its own, which job it ends, and why."""
+    """A pipe by which the monitor says, before a SIGTERM of its own, which job it ends, and why.
+
+    That may be a job which this worker has not come to yet: it is remembered, and the job does not begin.
+    """
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
-        self._ended: str | None = None
+        self._told: dict[str, str] = {}  # reasons, by the ids of the jobs
+        self._rest = b""  # of a notice that was read in part
         self.job: str | None = None  # the one that runs
 
     def renew(self, fd: int) -> None:
@@ -210,20 +215,26 @@ class _Notice:
         self._fd = fd
 
     def read(self) -> str | None:
-        """Why the running job is to end.
+        """Why the running job is to end, if that is said now.
 
-        None if the signal does not come from the monitor, or does so again, or came too late for its job.
+        None if the signal does not come from the monitor, or does so again, or is for another job.
         """
         try:
-            self._ended, _, reason = os.read(self._fd, 4096).decode().partition("\n")
+            *notices, self._rest = (self._rest + os.read(self._fd, 65536)).split(b"\n")
         except OSError:  # nothing is there, or a task has closed the pipe
             return None
-        return reason if self._ended == self.job else None
+        said = dict(map(json.loads, notices))
+        self._told |= said
+        return said.get(self.job or "")
+
+    def reason(self) -> str | None:
+        """Why the running job is to end, if that was said before it could be stopped."""
+        return self._told.get(self.job or "") if self._told else None
 
     def is_given(self, job_id: str) -> bool:
         """Whether this job was to end, also where the task has a handler of its own for the signal."""
         self.read()
-        return self._ended == job_id
+        return job_id in self._told
 
 
 def _heed_the_monitor_alone(notice: _Notice) -> None:

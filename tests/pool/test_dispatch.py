@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import pytest
 from autocron_web.jobs import Job
 from autocron_web.pool.dispatch import Dispatcher, Exchange
 from autocron_web.pool.failures import Broken
+from autocron_web.pool.inflight import InFlight, Run
 from autocron_web.pool.loop import Loop
 
 pytestmark = pytest.mark.once
@@ -44,6 +46,28 @@ class Asked:
         return settled
 
 
+class StandIn:
+    """As much of a worker as the dispatcher asks."""
+
+    pid, room, shelf_room, moved, is_available, untold = 7, 0, 0, 0.0, True, None
+
+    def __init__(self, run: Callable[..., None]) -> None:
+        self.runs = InFlight()
+        self.run = run
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.runs
+
+    def flush(self) -> None: ...
+
+    def ended(self, job_id: str) -> Run:
+        return self.runs.end_on_line(job_id)
+
+    def take_back(self) -> list[str]:
+        return []
+
+
 class Desk:
     """A dispatcher with one worker that takes jobs."""
 
@@ -51,17 +75,14 @@ class Desk:
         self.asked = Asked()
         self.given: list[Job] = []
         self.dispatch = Dispatcher(Loop(), self.asked, "local", 1)  # type: ignore[arg-type]  # as much of one
-        self.worker: Any = SimpleNamespace(
-            runs={}, pid=7, room=0, shelf_room=0, retiring=False, reporting=False, run=self._run,
-            flush=lambda: None, ended=lambda job_id: self.worker.runs.pop(job_id),
-        )  # fmt: skip
+        self.worker: Any = StandIn(self._run)
         self.dispatch.learn(["shop.tell"], {})
-        self.dispatch.worker_free(self.worker)
+        self.dispatch.worker_came(self.worker)
         self.dispatch.wake()
 
     def _run(self, job: Job, *_: object, **__: object) -> None:
         self.given.append(job)
-        self.worker.runs[job.id] = SimpleNamespace(verdict=None, stop_clock=lambda: None)
+        self.worker.runs.hand_over(job.id, Run(None))
 
     def claim(self, *jobs: Job) -> None:
         self.asked.requests[-1].reply(Exchange(list(jobs), False, None))

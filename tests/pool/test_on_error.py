@@ -66,6 +66,52 @@ def test_another_worker_tells_of_a_crash_and_of_a_timeout(way: Way, with_tasks: 
         """)
 
 
+def test_another_worker_tells_if_the_first_one_is_killed_while_it_does(
+    way: Way, with_tasks: WithTasks
+) -> None:
+    with_tasks("""
+        @autocron.on_error
+        def tell(job, error):
+            note("begins", type(error).__name__)
+            if len(noted("begins")) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            note("told", job.task, job.attempt)
+        """)
+    way("""
+        r = fail("x")
+        until(lambda: noted("told"), 20)
+        equal(add(1).get(20), 11)
+        equal(noted("begins"), ["begins ValueError", "begins JobFailed"])
+        equal(noted("told"), ["told shop.fail 1"])
+        equal((r.attempt, r.has_error), (1, True))
+        """)
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_it_is_called_once_where_the_pool_ends_meanwhile(
+    way: Way, with_tasks: WithTasks, finishes: bool
+) -> None:
+    with_tasks("""
+        @autocron.on_error
+        def tell(job, error):
+            note("begins")
+            until(lambda: os.path.exists("go"), 60)
+            note("told")
+        """)
+    way(f"""
+        fail("x")
+        until(lambda: noted("begins"), 20)
+        if {finishes}:
+            threading.Timer(0.3, Path("go").touch).start()  # while the pool is ending
+        """)
+    way("""
+        Path("go").touch()
+        until(lambda: noted("told"), 20)
+        equal(add(1).get(20), 11)
+        equal(noted("told"), ["told"])
+        """)
+
+
 def test_what_a_report_does_changes_nothing_of_the_job(way: Way, with_tasks: WithTasks) -> None:
     with_tasks("""
         @autocron.on_error

@@ -190,12 +190,33 @@ def test_a_sign_to_stop_that_comes_too_late_is_for_no_other_job(tmp_path: Path) 
     out, into = os.pipe()
     notice = _Notice(out)
     notice.job = "second"
-    os.write(into, b"first\ncancelled")
+    os.write(into, b'["first", "cancelled"]\n')
     assert notice.read() is None
     assert notice.is_given("first")
     assert not notice.is_given("second")
-    os.write(into, b"second\nits timeout")
+    assert notice.reason() is None
+    os.write(into, b'["second", "its timeout"]\n')
     assert notice.read() == "its timeout"
+    assert notice.read() is None, "the next signal comes from somebody else"
     assert notice.is_given("second")
+
+
+@pytest.mark.once
+def test_a_sign_to_stop_that_comes_too_early_is_kept_for_its_job(tmp_path: Path) -> None:
+    out, into = os.pipe()
+    notice = _Notice(out)
+    notice.job = "first"
+    os.write(into, b'["second", "line\\nline"]\n["third", "cancelled"]\n["fou')
+    assert notice.read() is None
+    os.write(into, b'rth", "cancelled"]\n')
+    assert notice.read() is None
+    for job, reason in (
+        ("second", "line\nline"),
+        ("third", "cancelled"),
+        ("fourth", "cancelled"),
+        ("fifth", None),
+    ):
+        notice.job = job
+        assert notice.reason() == reason
     os.close(into)
     os.close(out)
