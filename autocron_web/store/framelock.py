@@ -22,7 +22,7 @@ class Running:
     __slots__ = ("frame", "thread")
 
     def __init__(self, frame: FrameType | None) -> None:
-        self.frame = frame  # not that of a generator: `clear` would end it
+        self.frame: FrameType | None = frame  # not that of a generator: `clear` would end it
         self.thread = threading.get_ident()
 
     def is_over(self) -> bool:
