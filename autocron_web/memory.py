@@ -26,9 +26,11 @@ class MemoryJobs:
         if job.id in self._by_id:
             return job.id
         if job.unique_key is not None:
-            for other in self._unfinished.values():
+            for other in list(self._unfinished.values()):
                 if other.unique_key == job.unique_key:
-                    return other.id
+                    if other.state != "waiting" or other.expires is None or other.expires > job.created:
+                        return other.id
+                    self._put(cancelled(other, job.created, "expired"))
         job = job._replace(seq=len(self.recorded))
         self.recorded.append(job)
         return self._put(job).id

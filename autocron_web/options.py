@@ -43,9 +43,8 @@ if TYPE_CHECKING:
         name: str | None
 
 
-MOST = (
-    1_000_000  # retries, and the highest priority: far more than anybody means, and every store can hold it
-)
+MOST_RETRIES = 1_000_000  # far more than anybody means, and every store can hold it
+LOWEST, HIGHEST = -100, 100  # priorities: a claim has a look at each that waits
 MOST_AT_ONCE = 1000  # coroutines in one worker
 
 
@@ -135,14 +134,17 @@ class Options(NamedTuple):
             raise ConfigError(
                 f"concurrency is {short(at_once)}: give a whole number from 1 to {MOST_AT_ONCE}"
             )
-        for word in ("retries", "priority"):
-            value = getattr(self, word)
-            if isinstance(value, bool) or not isinstance(value, int) or (word == "retries" and value < 0):
-                raise ConfigError(
-                    f"{word} is {short(value)}: give a whole number" + (", 0 or more" * (word == "retries"))
-                )
-            if abs(value) > MOST:
-                raise ConfigError(f"{word} is {short(value)}: give at most {MOST:,}")
+        retries: object = self.retries
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise ConfigError(f"retries is {short(retries)}: give a whole number, 0 or more")
+        if retries > MOST_RETRIES:
+            raise ConfigError(f"retries is {short(retries)}: give at most {MOST_RETRIES:,}")
+        level: object = self.priority
+        if isinstance(level, bool) or not isinstance(level, int) or not LOWEST <= level <= HIGHEST:
+            raise ConfigError(
+                f"priority is {short(level)}: give a whole number from {LOWEST} to {HIGHEST},"
+                " higher ones begin first"
+            )
         for word in ("backoff", "timeout", "expires", "result_ttl"):
             value = getattr(self, word)
             if value is not None and not is_span(value):

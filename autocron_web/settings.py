@@ -87,7 +87,9 @@ def database_path(database: str | os.PathLike[str], *, make: bool = True) -> str
 
     make: False for those who only look.
 
-    Raises `ConfigError` for a name that cannot be a file, `StoreError` where the folder cannot be made.
+    Links are followed, also one that is the file's name: lock, socket and key lie beside the file, and what
+    has two names must not have two of them, nor two pools. Raises `ConfigError` for a name that cannot be a
+    file, `StoreError` where the folder cannot be made, or where one name cannot be told from another.
     """
     try:
         name = os.fspath(database)
@@ -108,7 +110,7 @@ def database_path(database: str | os.PathLike[str], *, make: bool = True) -> str
                 " give an absolute path, or set AUTOCRON_HOME to a folder that you may write"
             ) from None
         name = os.path.join(folder, name)
-    path = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
+    path = os.path.realpath(name)
     folder = os.path.dirname(path)
     try:
         os.stat(os.path.join(folder, "."))
@@ -121,7 +123,25 @@ def database_path(database: str | os.PathLike[str], *, make: bool = True) -> str
         raise ConfigError(
             f"the folder {folder} of the database {database!r} does not exist: make it first"
         ) from None
+    _refuse_names(name, path)
     return path
+
+
+def _refuse_names(name: str, path: str) -> None:
+    """Raise `StoreError` for a link that leads to no file, and for a file with a second name."""
+    try:
+        links = os.stat(path).st_nlink
+    except OSError:
+        if os.path.islink(name):
+            raise StoreError(
+                f"{name} is a link to a file that does not exist ({path}): remove the link, or correct it"
+            ) from None
+        return
+    if links > 1 and os.path.isfile(path):
+        raise StoreError(
+            f"{path} has {links} names (hard links), and who uses another one would not see this one's locks"
+            f" and jobs: remove the others (find -samefile {path}), or copy the file and use the copy"
+        )
 
 
 class StoreSettings(NamedTuple):

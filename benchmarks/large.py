@@ -10,11 +10,14 @@ about two minutes and 2 GB of the disk.
 from __future__ import annotations
 
 import argparse
+import functools
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from autocron_web.jobs import ERROR_TTL, Job, new_id, now
 from autocron_web.store.rows import COLUMNS, row_of
@@ -45,9 +48,13 @@ def fill(path: Path, number: int) -> None:
     for prefix, each in enumerate((done, job())):
         row = dict(zip(names, row_of(each), strict=True)) | {"prefix": prefix}
         for first in range(1, number + 1, BATCH):
-            with store._file.transaction() as connection:
-                connection.execute(statement, row | {"first": first, "last": min(number, first + BATCH - 1)})
+            page = row | {"first": first, "last": min(number, first + BATCH - 1)}
+            store._file.write(functools.partial(_execute, statement, page))
     store.close()
+
+
+def _execute(statement: str, values: dict[str, Any], connection: sqlite3.Connection) -> None:
+    connection.execute(statement, values)
 
 
 class Subject:

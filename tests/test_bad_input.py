@@ -194,8 +194,18 @@ print(autocron.stop(10))
         ({"retries": -1}, "retries is -1: give a whole number, 0 or more"),
         ({"retries": 2.5}, "retries is 2.5: give a whole number, 0 or more"),
         ({"retries": 10**9}, "retries is 1000000000: give at most 1,000,000"),
-        ({"priority": "high"}, "priority is 'high': give a whole number"),
-        ({"priority": 2**70}, "priority is 1180591620717411303424: give at most 1,000,000"),
+        (
+            {"priority": "high"},
+            "priority is 'high': give a whole number from -100 to 100, higher ones begin first",
+        ),
+        (
+            {"priority": 101},
+            "priority is 101: give a whole number from -100 to 100, higher ones begin first",
+        ),
+        (
+            {"priority": -(2**70)},
+            f"priority is {-(2**70)}: give a whole number from -100 to 100, higher ones begin first",
+        ),
         ({"backoff": -1.0}, "backoff is -1.0: give a number of seconds, 0 or more"),
         ({"timeout": "10"}, "timeout is '10': give a number of seconds, 0 or more"),
         ({"expires": float("inf")}, "expires is inf: give a number of seconds, 0 or more"),

@@ -96,6 +96,43 @@ def test_two_ways_to_one_folder_are_one_database(tmp_path: Path) -> None:
     assert settings.database_path(f"{tmp_path}/real/../link/./shop.db") == f"{tmp_path}/real/shop.db"
 
 
+def test_a_link_that_is_the_name_of_the_file_leads_to_one_database(tmp_path: Path) -> None:
+    for folder in ("real", "link", "other"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "real" / "shop.db").touch()
+    (tmp_path / "link" / "shop.db").symlink_to("../real/shop.db")
+    (tmp_path / "other" / "jobs.db").symlink_to(tmp_path / "link" / "shop.db")
+    for name in ("real/shop.db", "link/shop.db", "other/jobs.db"):
+        assert settings.database_path(tmp_path / name) == f"{tmp_path}/real/shop.db"
+        assert settings.database_path(tmp_path / name, make=False) == f"{tmp_path}/real/shop.db"
+
+
+def test_a_relative_name_can_be_a_link(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.db").touch()
+    (home / "shop.db").symlink_to(tmp_path / "real.db")
+    assert settings.database_path("shop.db") == f"{tmp_path}/real.db"
+
+
+@pytest.mark.parametrize("target", ["nowhere.db", "shop.db", "missing/shop.db"])
+def test_a_link_that_leads_to_no_file_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "shop.db").symlink_to(target)
+    with pytest.raises((StoreError, ConfigError)) as caught:
+        settings.database_path(tmp_path / "shop.db")
+    assert "is a link to a file that does not exist" in str(caught.value) or "make it first" in str(
+        caught.value
+    )
+    assert [entry.name for entry in tmp_path.iterdir()] == ["shop.db"]
+
+
+def test_a_file_with_two_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shop.db").touch()
+    os.link(tmp_path / "shop.db", tmp_path / "backup.db")
+    with pytest.raises(StoreError, match=r"shop\.db has 2 names \(hard links\).*find -samefile"):
+        settings.database_path(tmp_path / "shop.db")
+    (tmp_path / "backup.db").unlink()
+    assert settings.database_path(tmp_path / "shop.db") == f"{tmp_path}/shop.db"
+
+
 def test_only_the_folder_of_relative_names_is_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist: make it first"):
         settings.database_path(f"{tmp_path}/missing/shop.db")

@@ -33,7 +33,8 @@ class Store(Protocol):
     the child abandons what it inherited, without closing it, and opens its own.
 
     Each method is one transaction, except inside `batch()`. Every method may raise `StoreBusy`
-    (nothing was written; try again), `StoreGone` or `StoreError`, each with a sentence for the user.
+    (nothing was written; try again), `StoreGone` or `StoreError`, each with a sentence for the user. A
+    signal handler may call them, and its exception may interrupt each of them at any moment.
     """
 
     #: For messages: the path, or the URL without its password.
@@ -74,7 +75,8 @@ class Store(Protocol):
         """Store the jobs in one commit; durable on return. Answers with the id of each.
 
         A job whose id is there already is the same job written again, and is left as it is. Where a
-        waiting or running job has the same `unique_key`, nothing is added and its id is the answer.
+        waiting or running job has the same `unique_key`, nothing is added and its id is the answer; but a
+        waiting one that has expired when the new one is `created` is cancelled, and in nobody's way.
         """
         ...
 
@@ -105,7 +107,7 @@ class Store(Protocol):
         """Let a job in `error` or `cancelled` begin anew: due now, `attempt`, `crashes` and failures at 0.
 
         What it left behind (error, output, result, reason, progress) is forgotten. False, and nothing
-        changed, if it is in another state, or if an unfinished job has its `unique_key`.
+        changed, if it is in another state, or if an unfinished job has its `unique_key`, as in `enqueue`.
         """
         ...
 
@@ -154,7 +156,7 @@ class Store(Protocol):
         One statement, so that no two claims get the same job. Higher `priority` first, then earlier
         `due`, then `seq`. Expired jobs and those with the reason `UNKNOWN_TASK` are not taken. Nothing
         is taken if `epoch` is no longer `owner`'s newest. The cost does not grow with the number of
-        waiting jobs, due or not.
+        waiting jobs, due or not; it does with that of their priorities, of which tasks can have 201.
         """
         ...
 

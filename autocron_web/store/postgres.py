@@ -121,7 +121,9 @@ class PostgresStore:
         if job is None:
             return False
         values: dict[str, Any] = {"id": job_id, "now": now, "meta": meta_text(begun_anew(job).meta)}
-        return self._write(sql.RETRY, values) == 1
+        with self._transaction() as connection:
+            _run(connection, sql.EXPIRE_RIVAL, values | {"kept_until": now + ERROR_TTL})
+            return _run(connection, sql.RETRY, values).rowcount == 1
 
     def unknown_tasks(self) -> dict[str, int]:
         return dict(self._read(sql.UNKNOWN_TASKS))
@@ -255,6 +257,8 @@ class PostgresStore:
                 if joins:
                     _refuse_a_failed_batch(connection)
                 else:
+                    if connection.info.transaction_status != TransactionStatus.IDLE:
+                        _run(connection, sql.ROLLBACK)  # of somebody who was interrupted
                     _run(connection, sql.BEGIN if durable else sql.BEGIN_WITHOUT_SYNC)
                     own.holder = threading.get_ident()
                 yield connection
@@ -339,8 +343,11 @@ def _insert_one(connection: Connection, job: Job) -> str:
             return job.id
         sought = {"id": job.id, "key": job.unique_key}
         if found := _run(connection, sql.FIND_EXISTING, sought).fetchone():
-            return str(found[0])
-        # The job that had the key has finished between the two statements: now there is room.
+            expired = {"id": found[0], "now": job.created, "kept_until": job.created + ERROR_TTL}
+            if found[0] == job.id or not _run(connection, sql.EXPIRE, expired).rowcount:
+                return str(found[0])
+        # The job that had the key has finished between the two statements, or it will never begin, as it has
+        # expired: now there is room.
 
 
 def _each(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:

@@ -100,6 +100,14 @@ FIND_EXISTING = """
     WHERE id = %(id)s
        OR (unique_key = %(key)s AND unique_key IS NOT NULL AND state IN ('waiting', 'running'))
     ORDER BY id <> %(id)s LIMIT 1"""
+_EXPIRE = """
+    UPDATE autocron_job
+    SET state = 'cancelled', reason = 'expired', finished = %(now)s, expires = %(kept_until)s
+    WHERE {} AND state = 'waiting' AND expires <= %(now)s"""
+EXPIRE = _EXPIRE.format("id = %(id)s")
+EXPIRE_RIVAL = _EXPIRE.format("""
+    unique_key = (
+        SELECT unique_key FROM autocron_job WHERE id = %(id)s AND state IN ('error', 'cancelled'))""")
 GET = f"SELECT {COLUMNS} FROM autocron_job WHERE id = %s"
 COUNTS = "SELECT state, count(*) FROM autocron_job GROUP BY state"
 CANCEL = """

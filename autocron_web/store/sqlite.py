@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from ..errors import WrongApplication
 from ..jobs import ERROR_TTL, Job, begun_anew, interrupted, latest_slot
 from . import CronRow, Recovery
 from . import sqlite_sql as sql
-from .rows import done_rows, job_of, meta_text, row_of, settled_row
+from .rows import done_rows, job_of, meta_text, settled_row
+from .sqlite_batch import Batch
+from .sqlite_enqueue import enqueue, insert
 from .sqlite_file import SqliteFile
-from .sqlite_own import Own
 
 
 class SqliteStore:
@@ -74,57 +74,7 @@ class SqliteStore:
     # -- the caller's side ---------------------------------------------------------------------
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
-        if not jobs:
-            return []
-        own = self._file.own()
-        if own.is_mine():
-            with self._file.transaction() as connection:
-                return _insert(connection, jobs)
-        call = _Enqueue(jobs)
-        leads = False
-        try:
-            with own.commit:
-                own.pending.append(call)
-                while own.committing and call.answer is None:
-                    own.commit.wait()
-                if call.answer is None:
-                    leads = own.committing = True
-            if leads:
-                self._write_pending(own, call)
-        finally:
-            with own.commit:
-                if call.answer is None and call in own.pending:
-                    own.pending.remove(call)  # what fails here is not to be stored by somebody else
-                if leads:
-                    own.committing = False
-                    own.commit.notify_all()
-        if isinstance(call.answer, list):
-            return call.answer
-        assert call.answer is not None
-        raise call.answer
-
-    def _write_pending(self, own: Own, mine: _Enqueue) -> None:
-        """Group commit: the first one writes for all who wait meanwhile, with one sync of the disk."""
-        calls = [mine]
-        try:
-            with self._file.transaction(mine.since) as connection:
-                calls = _drain(own, mine)
-                answers = [_insert(connection, call.jobs) for call in calls]
-        except Exception:
-            if len(calls) == 1:
-                raise
-        else:
-            for call, answer in zip(calls, answers, strict=True):
-                call.answer = answer
-            return
-        # One call can fail for all, with a value that SQLite cannot store or with more than the disk holds.
-        for call in calls:
-            try:
-                with self._file.transaction(call.since) as connection:
-                    answer = _insert(connection, call.jobs)
-                call.answer = answer
-            except Exception as error:
-                call.answer = error
+        return enqueue(self._file, jobs) if jobs else []
 
     def get(self, job_id: str) -> Job | None:
         rows = self._file.read(sql.GET, (job_id,))
@@ -153,7 +103,13 @@ class SqliteStore:
         if job is None:
             return False
         values: dict[str, Any] = {"id": job_id, "now": now, "meta": meta_text(begun_anew(job).meta)}
-        return self._write(sql.RETRY, values) == 1
+        values["kept_until"] = now + ERROR_TTL
+
+        def retry(connection: sqlite3.Connection) -> bool:
+            connection.execute(sql.EXPIRE_RIVAL, values)
+            return connection.execute(sql.RETRY, values).rowcount == 1
+
+        return self._file.write(retry)
 
     def unknown_tasks(self) -> dict[str, int]:
         return dict(self._file.read(sql.UNKNOWN_TASKS))
@@ -168,18 +124,15 @@ class SqliteStore:
     # -- the monitor's side -----------------------------------------------------------------
 
     def batch(self, *, durable: bool = True) -> AbstractContextManager[None]:
-        return self._batch(durable)
-
-    @contextmanager
-    def _batch(self, durable: bool) -> Iterator[None]:
-        with self._file.transaction(durable=durable):
-            yield
+        return Batch(self._file, durable)
 
     def take_epoch(self, owner: str) -> int:
-        with self._file.transaction() as connection:
+        def take(connection: sqlite3.Connection) -> int:
             epoch = int(connection.execute(sql.NEXT_EPOCH).fetchall()[0][0])
             connection.execute(sql.SET_META, (f"epoch:{owner}", str(epoch)))
-        return epoch
+            return epoch
+
+        return self._file.write(take)
 
     def newest_epoch(self, owner: str) -> int:
         found = self._file.read(sql.GET_META, (f"epoch:{owner}",))
@@ -187,17 +140,20 @@ class SqliteStore:
 
     def recover(self, owner: str, epoch: int, now: int, most: int) -> Recovery:
         values = {"owner": owner, "epoch": epoch, "most": most}
-        with self._file.transaction() as connection:
+
+        def recover(connection: sqlite3.Connection) -> Recovery:
             often = map(job_of, connection.execute(sql.RECOVER_OFTEN, values).fetchall())
             given_up = [end for job in often if (end := interrupted(job, now, most)).state == "error"]
-            self._write_many(sql.SETTLE, [settled_row(job, job.epoch or 0) for job in given_up])
+            connection.executemany(sql.SETTLE, [settled_row(job, job.epoch or 0) for job in given_up])
             waiting = connection.execute(sql.RECOVER_WAITING, values).rowcount
-        return Recovery(waiting, len(given_up))
+            return Recovery(waiting, len(given_up))
+
+        return self._file.write(recover)
 
     def claim(self, owner: str, epoch: int, limit: int, now: int) -> list[Job]:
-        with self._file.transaction() as connection:
+        def claim(connection: sqlite3.Connection) -> list[Any]:
             seqs: list[int] = []
-            for priority in self._levels():
+            for priority in _levels(connection):
                 level = {"priority": priority, "now": now, "limit": limit - len(seqs)}
                 seqs += [seq for (seq,) in connection.execute(sql.DUE, level)]
                 if len(seqs) >= limit:
@@ -205,16 +161,11 @@ class SqliteStore:
             if not seqs:
                 return []
             values = {"owner": owner, "epoch": epoch, "now": now, "seqs": json.dumps(seqs)}
-            rows = connection.execute(sql.CLAIM, values).fetchall()
+            return connection.execute(sql.CLAIM, values).fetchall()
+
+        rows = self._file.write(claim)
         # RETURNING answers in any order: https://sqlite.org/lang_returning.html, section 3.
         return sorted(map(job_of, rows), key=lambda job: (-job.priority, job.due, job.seq))
-
-    def _levels(self) -> Iterator[int]:
-        """The priorities of jobs that can be claimed, highest first."""
-        [(priority,)] = self._file.read(sql.TOP_LEVEL)
-        while priority is not None:
-            yield priority
-            [(priority,)] = self._file.read(sql.NEXT_LEVEL, (priority,))
 
     def settle(self, jobs: Sequence[Job], epoch: int) -> int:
         done = [job for job in jobs if job.state == "done"]
@@ -229,23 +180,29 @@ class SqliteStore:
         return self._write(sql.ANNOTATE, (meta_text(meta), job_id, epoch)) == 1
 
     def next_due(self, now: int) -> int | None:
-        first = [row for level in self._levels() for row in self._file.read(sql.NEXT_DUE, (level, now))]
-        return min((due for (due,) in first), default=None)
+        def find(connection: sqlite3.Connection) -> list[Any]:
+            levels = list(_levels(connection))
+            return [row for level in levels for row in connection.execute(sql.NEXT_DUE, (level, now))]
+
+        return min((due for (due,) in self._file.look(find)), default=None)
 
     def revive(self, tasks: Sequence[str]) -> int:
         return self._write_many(sql.REVIVE, [(task,) for task in tasks])
 
     def purge(self, now: int, limit: int = 1000) -> int:
         values = {"now": now, "kept_until": now + ERROR_TTL, "limit": limit}
-        with self._file.transaction() as connection:
+
+        def purge(connection: sqlite3.Connection) -> int:
             cancelled = connection.execute(sql.PURGE_LATE, values).rowcount
-            deleted = connection.execute(sql.PURGE_FINISHED, values | {"limit": limit - cancelled}).rowcount
-        return cancelled + deleted
+            rest = values | {"limit": limit - cancelled}
+            return cancelled + connection.execute(sql.PURGE_FINISHED, rest).rowcount
+
+        return self._file.write(purge)
 
     # -- cron -----------------------------------------------------------------------------------
 
     def see_cron(self, name: str, schedule: str, zone: str, now: int) -> int:
-        with self._file.transaction() as connection:
+        def see(connection: sqlite3.Connection) -> int:
             values = {"name": name, "schedule": schedule, "zone": zone, "now": now}
             connection.execute(sql.SEE_CRON, values)
             ahead = {"name": name, "now": now, "latest": latest_slot(now), "kept_until": now + ERROR_TTL}
@@ -253,12 +210,16 @@ class SqliteStore:
                 connection.execute(sql.CANCEL_RECALLED, ahead)
             return int(connection.execute(sql.LAST_SLOT, (name,)).fetchone()[0])
 
+        return self._file.write(see)
+
     def take_slot(self, name: str, slot: int, job: Job | None) -> bool:
-        with self._file.transaction() as connection:
+        def take(connection: sqlite3.Connection) -> bool:
             taken = connection.execute(sql.TAKE_SLOT, {"name": name, "slot": slot}).rowcount == 1
             if taken and job is not None:
-                _insert(connection, [job])
-        return taken
+                insert(connection, [job])
+            return taken
+
+        return self._file.write(take)
 
     def crons(self) -> list[CronRow]:
         return [CronRow(*row) for row in self._file.read(sql.CRONS)]
@@ -281,47 +242,17 @@ class SqliteStore:
     # -- inside ---------------------------------------------------------------------------------
 
     def _write(self, statement: str, values: Sequence[Any] | dict[str, Any]) -> int:
-        with self._file.transaction() as connection:
-            return connection.execute(statement, values).rowcount
+        return self._file.write(lambda connection: connection.execute(statement, values).rowcount)
 
     def _write_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         if not rows:
             return 0
-        with self._file.transaction() as connection:
-            return connection.executemany(statement, rows).rowcount
+        return self._file.write(lambda connection: connection.executemany(statement, rows).rowcount)
 
 
-class _Enqueue:
-    """One call of `enqueue` that waits for a commit, and what becomes of it."""
-
-    __slots__ = ("answer", "jobs", "since")
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = jobs
-        self.since = time.monotonic()
-        self.answer: list[str] | Exception | None = None
-
-
-def _drain(own: Own, mine: _Enqueue) -> list[_Enqueue]:
-    """The calls that wait. `mine` is among them, also if somebody took it and was interrupted."""
-    calls = [mine]
-    while own.pending:
-        call = own.pending.popleft()
-        if call is not mine:
-            calls.append(call)
-    return calls
-
-
-def _insert(connection: sqlite3.Connection, jobs: Sequence[Job]) -> list[str]:
-    """Add the jobs, and answer with the id of each, or of the job that is there in its place."""
-    if all(job.unique_key is None for job in jobs):
-        connection.executemany(sql.INSERT, map(row_of, jobs))
-        return [job.id for job in jobs]
-    ids = []
-    for job in jobs:
-        if connection.execute(sql.INSERT, row_of(job)).rowcount:
-            ids.append(job.id)
-        else:
-            sought = {"id": job.id, "key": job.unique_key}
-            ids.append(connection.execute(sql.FIND_EXISTING, sought).fetchone()[0])
-    return ids
+def _levels(connection: sqlite3.Connection) -> Iterator[int]:
+    """The priorities of jobs that can be claimed, highest first: `options.LOWEST` … `HIGHEST` at most."""
+    [(priority,)] = connection.execute(sql.TOP_LEVEL)
+    while priority is not None:
+        yield priority
+        [(priority,)] = connection.execute(sql.NEXT_LEVEL, (priority,))

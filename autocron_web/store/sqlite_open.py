@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -21,9 +22,10 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs"}
 
 
 def refuse_environment(path: str) -> None:
-    """Raise `StoreError` where no SQLite file is safe: too old a library, or a network file system.
+    """Raise `StoreError` where no SQLite file is safe.
 
-    The latter is known on Linux only.
+    That is with too old a library, on a network file system, and where the file alone is mounted. The latter
+    two are known on Linux only.
     """
     if sqlite3.sqlite_version_info < (3, 35):
         raise StoreError(
@@ -32,15 +34,28 @@ def refuse_environment(path: str) -> None:
         )
     try:
         device = os.stat(os.path.dirname(path)).st_dev
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            kind = mounted_as(device, file.read())
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mounts = file.read()
     except OSError:
         return
+    kind = mounted_as(device, mounts)
     if kind in _NETWORK:
         raise StoreError(
             f"{path} is on a network file system ({kind}), where SQLite's locks do not hold and jobs would "
             "get lost. Use a folder on a local disk, or a PostgreSQL database for several machines."
         )
+    if is_mounted(os.path.realpath(path), mounts):
+        raise StoreError(
+            f"{path} is mounted by itself, without its folder, where SQLite keeps the newest jobs in another "
+            f"file ({os.path.basename(path)}-wal): they would get lost with this container. Mount the folder "
+            f"of the database instead, as in docker -v /srv/data:{os.path.dirname(path)}"
+        )
+
+
+def is_mounted(path: str, mountinfo: str) -> bool:
+    """Whether something is mounted at this very path; in mountinfo some characters are octal numbers."""
+    point = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", path)
+    return re.search(rf"^(\S+ ){{4}}{re.escape(point)} ", mountinfo, re.MULTILINE) is not None
 
 
 def mounted_as(device: int, mountinfo: str) -> str | None:

@@ -125,6 +125,18 @@ FIND_EXISTING = """
     SELECT id FROM autocron_job
     WHERE id = :id OR (unique_key = :key AND unique_key IS NOT NULL AND state IN ('waiting', 'running'))
     ORDER BY id <> :id LIMIT 1"""
+# The job in the way has not begun in time, and never will: what a purge would do a little later.
+_EXPIRE = """
+    UPDATE autocron_job SET state = 'cancelled', reason = 'expired', finished = :now, expires = :kept_until
+    WHERE %s AND +state = 'waiting' AND expires <= :now"""
+EXPIRE = _EXPIRE % "id = :id"
+# The same where a job that is to begin anew is kept from it.
+EXPIRE_RIVAL = (
+    _EXPIRE
+    % """
+    unique_key IS NOT NULL AND state IN ('waiting', 'running') AND unique_key = (
+        SELECT unique_key FROM autocron_job WHERE id = :id AND state IN ('error', 'cancelled'))"""
+)
 # A result asks for its job.
 GET = f"SELECT {COLUMNS} FROM autocron_job WHERE id = ?"
 # For the status: counted in an index, never in the table.

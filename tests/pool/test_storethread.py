@@ -98,7 +98,7 @@ def test_what_only_reads_does_so_outside_of_the_transaction(place: Place) -> Non
     inside: list[bool] = []
 
     def look(store: Store) -> None:
-        inside.append(place.store._file.own().is_mine())
+        inside.append(place.store._file.own().is_in_batch())
 
     def read_wrongly(store: Store) -> None:
         store.jobs(limit=10**30)

@@ -13,6 +13,7 @@ import pytest
 from places import Child
 
 from autocron_web.store import sqlite_own
+from autocron_web.store.framelock import FrameLock
 from autocron_web.store.sqlite import SqliteStore
 
 OWNER = "machine"
@@ -63,11 +64,10 @@ def own(store: SqliteStore) -> sqlite_own.Own:
     return store._file.own()
 
 
-def other_has(lock: threading.RLock) -> bool:
+def other_has(lock: FrameLock) -> bool:
     """Whether another thread holds the lock."""
-    if free := lock.acquire(blocking=False):
-        lock.release()
-    return not free
+    holder = lock.holder()
+    return holder is not None and holder.thread != threading.get_ident()
 
 
 def is_sound(path: Path) -> bool:

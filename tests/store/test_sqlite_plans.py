@@ -26,6 +26,8 @@ PLANS = {
     "FIND_EXISTING": ID,
     "CANCEL": ID,
     "RETRY": ID,
+    "EXPIRE": ID,
+    "EXPIRE_RIVAL": "autocron_job_unique (unique_key=?)",
     "SETTLE": ID,
     "SETTLE_DONE": ID,
     "ANNOTATE": ID,
