@@ -124,6 +124,7 @@ class WorkerClient:
     def __init__(self, line: Line) -> None:
         self._lines = [line]  # the last is this process's; the others are of those that it was forked from
         self.database = ""
+        self._unstored: dict[str, Job] = {}  # calls of a main module that is loaded: they wait for ever
         self.alone: str | None = None  # the job that runs, if it does so alone
 
     @property
@@ -146,6 +147,7 @@ class WorkerClient:
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         if is_loading():
+            self._unstored.update((job.id, job) for job in jobs)
             return [job.id for job in jobs]  # a plain script would feed itself for ever
         ids: list[str] = []
         parent = self.parent
@@ -155,7 +157,7 @@ class WorkerClient:
         return ids
 
     def get(self, job_id: str) -> Job | None:
-        return None if is_loading() else self._look(job_id, {})
+        return self._unstored.get(job_id) if is_loading() else self._look(job_id, {})
 
     def _look(self, job_id: str, more: dict[str, Any]) -> Job | None:
         answer = self._line().ask({"request": "get", "id": job_id, **more})
