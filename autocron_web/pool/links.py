@@ -243,8 +243,10 @@ class Links:
         if len(peer.channel.descriptors) < 2:
             raise WireError("a hello without its descriptors")  # or there was no room for them here
         descriptors, peer.channel.descriptors = peer.channel.descriptors, []
+        self._printer.set_targets((descriptors[0], descriptors[1]))  # who reads what is said of this hello
         refusal = self.on_hello(hello)
         if refusal is not None:
+            self._printer.set_targets(self._apps[-1].streams if self._apps else None)
             for fd in descriptors:
                 os.close(fd)
             self._send(peer, Frame(Kind.REFUSED, 0, {"reason": refusal}))
