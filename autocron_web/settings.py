@@ -117,9 +117,13 @@ def database_path(database: str | os.PathLike[str], *, make: bool = True) -> str
             f"the folder {folder} of the database {database!r} is closed to user {os.geteuid()}:"
             " let this user enter and write it, or use another one"
         ) from None
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"the folder {folder} of the database {database!r} does not exist: make it first"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"the folder {folder} of the database {database!r} cannot be used: {error.strerror}"
         ) from None
     return path
 
