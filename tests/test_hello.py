@@ -35,7 +35,7 @@ def test_without_a_current_folder_nothing_is_relative(
     no_folder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", ["", "/usr/lib", "lib"])
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "app.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "app.py", raising=False)
     load = way_of_loading("/a.db", None)
     assert (load["path"], load["cwd"], load["main"]) == (["/usr/lib"], "/", None)
 
@@ -43,7 +43,7 @@ def test_without_a_current_folder_nothing_is_relative(
 def test_whatever_stands_in_a_process_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [Path("/x"), b"/y", None, 7, "/z", "/caf\udce9"])
     monkeypatch.setattr(sys, "argv", [Path("/app.py"), b"x", 3])
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", Path("/srv/app.py"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", Path("/srv/app.py"), raising=False)
     os.environb[b"AC_ODD"] = b"caf\xe9 \xff"
     try:
         load = way_of_loading("/a.db", None)
