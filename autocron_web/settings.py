@@ -192,7 +192,7 @@ def main_name() -> str | None:
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name != "__main__":
         return str(spec.name)
-    file: str | None = getattr(main, "__file__", None)
+    file = str(getattr(main, "__file__", None) or "")  # whoever makes a module may have put a Path there
     if not file or file.startswith("<"):  # "<stdin>": a program that was piped into the interpreter
         return None
     if spec is not None:
