@@ -5,6 +5,7 @@ In a worker it is the pipe to the monitor: see `autocron_web.pool.worker`.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -91,8 +92,10 @@ class StoreClient:
 
     def wait(self, job: Job, timeout: float | None) -> Job:
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._link.watch(job.id) as news:
-            pause = POLL_LEAST
+        news = threading.Event()
+        pause = POLL_LEAST
+        try:
+            self._link.watch(job.id, news.set)
             while True:
                 job = present(self._store.get(job.id), job)
                 left = POLL_MOST if deadline is None else deadline - time.monotonic()
@@ -102,6 +105,8 @@ class StoreClient:
                 pause = min(pause * 2, POLL_MOST)
                 news.wait(min(left, 1.0 if self._link.connected else pause))
                 news.clear()
+        finally:
+            self._link.unwatch(job.id, news.set)
 
     async def await_(self, job: Job) -> Job:
         import asyncio
@@ -115,8 +120,9 @@ class StoreClient:
             except RuntimeError:
                 pass  # the loop was closed, and this coroutine never ended
 
-        with self._link.watch(job.id, arrive):
-            pause = POLL_LEAST
+        pause = POLL_LEAST
+        try:
+            self._link.watch(job.id, arrive)
             while True:
                 found = await asyncio.to_thread(self._store.get, job.id)
                 job = present(found, job)
@@ -128,6 +134,8 @@ class StoreClient:
                 except TimeoutError:
                     continue
                 arrived.clear()
+        finally:
+            self._link.unwatch(job.id, arrive)
 
     def cancel(self, job_id: str, reason: str) -> bool:
         while not self._store.cancel(job_id, now(), reason):
@@ -188,7 +196,7 @@ class InlineClient:
         return self._finished.get(job_id)
 
     def wait(self, job: Job, timeout: float | None) -> Job:
-        return self._finished.get(job.id, job)
+        return present(self._finished.get(job.id), job)
 
     async def await_(self, job: Job) -> Job:
         return self.wait(job, None)

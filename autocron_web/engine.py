@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 from . import origin, serving
 from .checks import MOST_NOTE, check_patience, check_progress, check_query
 from .client import AsyncClient, BrokenClient, Client, InlineClient, StoreClient
-from .errors import ConfigError, NotStarted, StoreError
+from .errors import ConfigError, NotStarted, StoreError, in_words
 from .jobs import Job
-from .postponed import Postponed
+from .postponed import OwnLock, Postponed
 from .results import Result
 from .settings import (
     StoreSettings,
@@ -56,6 +56,7 @@ class Engine:
         #: or None if there is none. Set by adapters of frameworks that have transactions.
         self.transaction: Callable[[], Callable[[Callable[[], object]], object] | None] = lambda: None
         self._postponed: Postponed | None = None
+        self._lock = OwnLock()  # held while this process starts: one link is enough for all of its threads
         self._warned: set[str] = set()
 
     # -- start and end ---------------------------------------------------------------------------------
@@ -118,8 +119,9 @@ class Engine:
         forks = serving.forks()
         if forks is None:
             return self._begin(database_file, app_id, durability, strict)
-        from . import hello, link  # noqa: F401 - now, while this user may still read the files
-        from .store import sqlite  # noqa: F401
+        with suppress(OSError):
+            from . import hello, link  # noqa: F401 - now, while this user may still read the files
+            from .store import sqlite  # noqa: F401
 
         start = functools.partial(self._begin, database_file, app_id, durability, strict=False)
         self._postponed = Postponed(start, forks.user)
@@ -127,30 +129,46 @@ class Engine:
         return False
 
     def _begin(self, database: str | os.PathLike[str], app_id: str, durability: str, strict: bool) -> bool:
-        try:
-            path = database_path(database)
-            if self._path not in (None, path):
-                raise ConfigError(
-                    f"autocron-web uses {self._path} already:"
-                    f" one application has one database, not {path} too"
-                )
-            return self._start(path, app_id, durability)
-        except StoreError as error:
-            if strict:
+        with self._lock.mine():
+            try:
+                path = database_path(database)
+                if self._path not in (None, path):
+                    raise ConfigError(
+                        f"autocron-web uses {self._path} already:"
+                        f" one application has one database, not {path} too"
+                    )
+                return self._start(path, app_id, durability)
+            except ConfigError:
                 raise
-            known = isinstance(self._client, BrokenClient) and str(self._client.error) == str(error)
-            if not known:
-                warn(f"background tasks are off: {error}")
-            again = functools.partial(self._begin, database, app_id, durability, strict=False)
+            except Exception as error:  # whatever the system throws, the site goes on
+                trouble = error if isinstance(error, StoreError) else _not_usable(database, error)
+                if strict:
+                    raise trouble from error.__cause__ if trouble is error else error
+                self._break(trouble, functools.partial(self._begin_again, database, app_id, durability))
+                return False
+
+    def _begin_again(self, database: str | os.PathLike[str], app_id: str, durability: str) -> None:
+        """Try once more, for a call: that one is not wrong, even if there is no folder for the file now."""
+        try:
+            self._begin(database, app_id, durability, strict=False)
+        except ConfigError as error:
+            again = functools.partial(self._begin_again, database, app_id, durability)
+            self._break(StoreError(str(error)), again)
+
+    def _break(self, error: StoreError, again: Callable[[], object]) -> None:
+        """Tell once why the store cannot be used; from now on each call does. `again` tries once more."""
+        known = isinstance(self._client, BrokenClient) and str(self._client.error) == str(error)
+        if not known:
+            warn(f"background tasks are off: {error}")
+        if not isinstance(self._client, StoreClient):  # else calls go on as they did before this `start()`
             self._client = cast(Client, BrokenClient(error, again))
-            return False
 
     def _start(self, path: str, app_id: str, durability: str) -> bool:
         # All that a call needs is imported now: a fork beside a thread that imports locks up the child.
         import hashlib  # noqa: F401
         import inspect  # noqa: F401
 
-        from . import codec, hello  # noqa: F401
+        from . import codec, hello, reports  # noqa: F401
         from .link import Link
         from .store.sqlite import SqliteStore
 
@@ -350,6 +368,11 @@ def _results(jobs: Sequence[Job], ids: Sequence[str], client: Client) -> list[Re
         Result(job if job.id == job_id else job._replace(id=job_id), client)
         for job, job_id in zip(jobs, ids, strict=True)
     ]
+
+
+def _not_usable(database: str | os.PathLike[str], error: Exception) -> StoreError:
+    """What the system has thrown at a start, as one of our errors."""
+    return StoreError(f"the database {os.fspath(database)!r} cannot be used: {in_words(error)}")
 
 
 #: The engine behind `autocron_web.start`, `delay` and all others. One application has one.

@@ -73,3 +73,11 @@ class JobStopped(BaseException):
     Clean up and let it pass: a few seconds later the worker is killed. A coroutine gets asyncio's own
     `CancelledError` instead. No subclass of Exception, so that `except Exception` does not hold it up.
     """
+
+
+def in_words(error: BaseException) -> str:
+    """What somebody else's exception says, for the middle of a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename!r}"
+    name = type(error).__name__
+    return f"{name}: {error}" if str(error) else name

@@ -23,67 +23,82 @@ from .process import (
     start_time,
     worker_environment,
 )
-from .settings import warn
 
 LOOK = 0.01  # seconds between looks at a process of which there is no pidfd
 FAREWELL = 1.0  # seconds that a monitor which has closed its connections may take to end
+
+_launchers: list[subprocess.Popen[bytes]] = []  # those that have not been seen to end
 
 
 def start_monitor(path: str, options: dict[str, Any], deadline: float) -> bool | None:
     """Start a monitor for this database; whether it has won the election and takes connections.
 
     None says that it could not start, and that a sentence has told why. deadline: a moment of
-    `time.monotonic()`.
+    `time.monotonic()`. Raises OSError, or whatever else `subprocess` does, where no process is to be had.
     """
     out, into = os.pipe()
-    if into < 3:  # where the monitor must have its standard streams
-        into = moved_up(into, 3)
-    streams = [None if is_standard(fd) else subprocess.DEVNULL for fd in (1, 2)]
-    command = pool_command(interpreter(), "monitor", path, str(into), json.dumps(options))
     try:
-        launcher = subprocess.Popen(
-            command,
-            env=worker_environment(os.environ),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=streams[0],
-            stderr=streams[1],
-            pass_fds=(into,),
-            start_new_session=True,
-        )
-    except OSError as error:
-        os.close(out)
-        warn(f"the pool cannot be started: {command[0]}: {error.strerror}")
-        return None
-    finally:
-        os.close(into)
-    try:
+        try:
+            if into < 3:  # where the monitor must have its standard streams
+                low, into = into, -1
+                into = moved_up(low, 3)
+            streams = [None if is_standard(fd) else subprocess.DEVNULL for fd in (1, 2)]
+            launcher = subprocess.Popen(
+                pool_command(interpreter(), "monitor", path, str(into), json.dumps(options)),
+                env=worker_environment(os.environ),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=streams[0],
+                stderr=streams[1],
+                pass_fds=(into,),
+                start_new_session=True,
+            )
+        finally:
+            if into >= 0:
+                os.close(into)
+        _launchers.append(launcher)
         if not readable([out], max(0.0, deadline - time.monotonic())):
             return False
         return {b"1": True, b"0": False}.get(os.read(out, 1))
     finally:
         os.close(out)
-        launcher.wait()  # it forks and ends at once, so that the monitor is nobody's child here
+        reap()
+
+
+def reap() -> bool:
+    """Let no zombie stay of what has launched a monitor; whether one of them still has to end.
+
+    It forks and ends at once, so that the monitor is nobody's child here. But not before the interpreter has
+    begun, which can take longer than anybody wants to wait.
+    """
+    for launcher in list(_launchers):
+        if launcher.poll() is not None:
+            with suppress(ValueError):  # another thread has seen it too
+                _launchers.remove(launcher)
+    return bool(_launchers)
 
 
 def connect(path: str, timeout: float) -> socket.socket:
     """A connection to the monitor of this database. Raises OSError where there is none to talk to.
 
-    timeout: seconds, as a monitor may be stopped, with more connections waiting than it can have.
+    timeout: seconds, as a monitor may be stopped, with more connections waiting than it can have; 0 for not
+        at all.
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
         # Not settimeout(): a socket that does not block is refused at once where the queue is full.
-        sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(int(timeout * 1e6), 10**6))
-        )
+        if timeout:
+            interval = struct.pack("ll", *divmod(int(timeout * 1e6), 10**6))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+        else:
+            sock.setblocking(False)
         with short_address(path + ".sock") as address:
             if not stat.S_ISSOCK(os.lstat(address).st_mode):
                 raise ConnectionRefusedError("a link is not followed: it may lead to somebody else")
             sock.connect(address)
         if peer_of(sock)[1] not in (os.geteuid(), 0, os.stat(path).st_uid):
             raise PermissionError("who has no right to the store is not told what is in the environment")
-    except OSError:
+    except BaseException:
         sock.close()
         raise
     return sock
@@ -152,7 +167,7 @@ def wait_for_end(pid: int, deadline: float | None) -> bool:
     return True
 
 
-def reap(pid: int) -> None:
+def reap_monitor(pid: int) -> None:
     """Leave no zombie of a monitor that is ending, where orphans are this process's children.
 
     So they are where it is the first one of a container; elsewhere this does nothing.

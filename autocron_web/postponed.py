@@ -6,7 +6,24 @@ import os
 import threading
 from collections.abc import Callable
 
+from .framelock import FrameLock
+
 LATE = 1.0  # seconds after its birth at which a preloading server's child starts what was left to it
+
+
+class OwnLock:
+    """A lock for each process: one that a fork has inherited may be held for ever, by a thread that it lacks.
+
+    Reentrant, as the handler of a signal may call `start()` while that is under way.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[int, FrameLock] = {}  # by pid
+
+    def mine(self) -> FrameLock:
+        """The lock of this process."""
+        pid = os.getpid()
+        return self._locks.get(pid) or self._locks.setdefault(pid, FrameLock())
 
 
 class Postponed:
@@ -16,13 +33,13 @@ class Postponed:
         self._start = start
         self._user = user
         self._done = False
-        self._lock = threading.RLock()
+        self._lock = OwnLock()
 
     def begin(self) -> None:
         """Start, unless that is done, or this process has not become the user yet."""
         if self._done:
             return
-        with self._lock:  # a call waits for the start that is under way in the timer's thread
+        with self._lock.mine():  # a call waits for the start that is under way in the timer's thread
             if not self._done and os.geteuid() == self._user:
                 self._start()
                 self._done = True
@@ -51,5 +68,5 @@ class Postponed:
         from gevent import events, spawn_later
 
         if isinstance(event, events.GeventDidPatchAllEvent):
-            self._lock = threading.RLock()  # of greenlets from now on
+            self._lock = OwnLock()  # of greenlets from now on
             spawn_later(LATE, self.begin)

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 R_co = TypeVar("R_co", covariant=True)
 
 
+GONE = "gone"  # what `status` says of a job that has been deleted: it had finished
+
+
 class Flag(int):
-    """A bool that can also be called: `r.is_ready` and `r.is_ready()` say the same."""
+    """A bool that can also be called: `r.is_ready` and `r.is_ready()` say the same.
+
+    Python lets nothing be derived from bool, so the attribute is a number for what looks at the class: `json`
+    writes 1 or 0, `is True` does not hold. The call returns a real bool.
+    """
 
     def __call__(self) -> bool:
         return bool(self)
@@ -40,7 +47,7 @@ class Result(Generic[R_co]):
     Each attribute reads the store, until the job has finished; then what was read is kept.
 
         r = send_mail("a@b.c", "hi")
-        r.status             # "waiting", "running", "done", "error" or "cancelled"
+        r.status             # "waiting", "running", "done", "error", "cancelled" or "gone"
         r.get(timeout=5)     # waits; raises JobFailed, JobCancelled or ResultTimeout
         await r              # the same in a coroutine
     """
@@ -48,6 +55,7 @@ class Result(Generic[R_co]):
     def __init__(self, job: Job, client: Reader) -> None:
         self._job = job
         self._client = client
+        self._gone = False  # the job had finished, and was deleted before this looked
 
     def __repr__(self) -> str:
         return f"<Result {self.task} {self.id}>"
@@ -65,10 +73,15 @@ class Result(Generic[R_co]):
             raise AttributeError(f"a Result has no {name!r} since autocron 1.x: {instead}")
 
     def _read(self) -> Job:
-        """The job as it is now; the last state that was seen if it has been deleted since."""
-        if self._job.state not in FINISHED:
-            self._job = self._client.get(self._job.id) or self._job
+        """The job as it is now; as it was last seen if it has been deleted since."""
+        if self._job.state not in FINISHED and not self._gone:
+            found = self._client.get(self._job.id)
+            self._gone = found is None  # only jobs that have finished are deleted
+            self._job = found or self._job._replace(reason=_WHY_GONE)
         return self._job
+
+    def _has_ended(self) -> bool:
+        return self._read().state in FINISHED or self._gone
 
     # -- the job -------------------------------------------------------------------------------------
 
@@ -89,12 +102,17 @@ class Result(Generic[R_co]):
 
     @property
     def status(self) -> str:
-        """`waiting`, `running`, `done`, `error` or `cancelled`."""
-        return self._read().state
+        """`waiting`, `running`, `done`, `error` or `cancelled`.
+
+        `gone` if the job had finished and has been deleted before this Result looked: it was kept for its
+        `result_ttl` (or 14 days, with an error), and how it ended is not known any more.
+        """
+        state = self._read().state
+        return GONE if self._gone else state
 
     @property
     def reason(self) -> str | None:
-        """Why the job was cancelled, why its result was not stored, or why it waits."""
+        """Why the job was cancelled, why its result was not stored or is gone, or why it waits."""
         return self._read().reason
 
     @property
@@ -140,17 +158,17 @@ class Result(Generic[R_co]):
     @property
     def is_waiting(self) -> Flag:
         """Whether the job has not finished yet; also as a call."""
-        return Flag(self._read().state not in FINISHED)
+        return Flag(not self._has_ended())
 
     @property
     def is_ready(self) -> Flag:
-        """Whether the job has finished, with a result, with an error or cancelled; also as a call."""
-        return Flag(self._read().state in FINISHED)
+        """Whether the job has finished: with a result, with an error, cancelled, or gone; also as a call."""
+        return Flag(self._has_ended())
 
     @property
-    def has_error(self) -> Flag:
-        """Whether the job ended in an error; also as a call."""
-        return Flag(self._read().state == "error")
+    def has_error(self) -> bool:
+        """Whether the job ended in an error."""
+        return self._read().state == "error"
 
     @property
     def error_message(self) -> str | None:
@@ -173,7 +191,8 @@ class Result(Generic[R_co]):
 
         timeout: seconds to wait at most; None waits for ever.
 
-        Raises `ResultTimeout`, `JobFailed` with the traceback, `JobCancelled` with the reason.
+        Raises `ResultTimeout`, `JobFailed` with the traceback, `JobCancelled` with the reason, `ResultGone`
+        if the job had finished and has been deleted since.
         """
         if timeout is not None:
             from .checks import check_patience
@@ -206,6 +225,8 @@ class Result(Generic[R_co]):
             raise JobCancelled(f"{job.task} was cancelled: {job.reason}")
         raise ResultTimeout(f"{job.task} is still {job.state} after {timeout} s (job {job.id})")
 
+
+_WHY_GONE = "it had finished, and was deleted when its result_ttl was over"
 
 #: What else a Result of autocron 1.x has, and what does that now.
 _OLD_NAMES = {

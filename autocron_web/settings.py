@@ -119,9 +119,13 @@ def database_path(database: str | os.PathLike[str], *, make: bool = True) -> str
             f"the folder {folder} of the database {database!r} is closed to user {os.geteuid()}:"
             " let this user enter and write it, or use another one"
         ) from None
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"the folder {folder} of the database {database!r} does not exist: make it first"
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"the folder {folder} of the database {database!r} cannot be used: {error.strerror}"
         ) from None
     _refuse_names(name, path)
     return path
@@ -208,7 +212,7 @@ def main_name() -> str | None:
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name != "__main__":
         return str(spec.name)
-    file: str | None = getattr(main, "__file__", None)
+    file = str(getattr(main, "__file__", None) or "")  # whoever makes a module may have put a Path there
     if not file or file.startswith("<"):  # "<stdin>": a program that was piped into the interpreter
         return None
     if spec is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .checks import is_storable, short
-from .errors import ConfigError, TaskDefinitionError
+from .errors import ConfigError, NotStorable, TaskDefinitionError
 from .jobs import Job, new_id, now
 from .options import Options
 from .settings import importable, main_name
@@ -132,12 +133,43 @@ class Task(Generic[P, R]):
         if unique == "task":
             return self.name
         import hashlib
-        import json
 
-        from . import codec
+        # A default that was written out makes no difference. It is left out, not added where it is missing,
+        # as one that nobody gives need not be storable.
+        defaults = self._defaults_as_texts
+        told = [item for item in _texts(arguments).items() if defaults.get(item[0]) != item[1]]
+        return f"{self.name}:{hashlib.sha256(repr(sorted(told)).encode()).hexdigest()}"
 
-        ordered = json.dumps(json.loads(codec.dump_call((), arguments)), sort_keys=True)
-        return f"{self.name}:{hashlib.sha256(ordered.encode()).hexdigest()}"
+    @functools.cached_property
+    def _defaults_as_texts(self) -> dict[str, str]:
+        """The defaults of the function, but for those that no call could give, as they cannot be stored."""
+        texts: dict[str, str] = {}
+        for name, parameter in self._signature.parameters.items():
+            if parameter.default is not parameter.empty:
+                with suppress(NotStorable):
+                    texts |= _texts({name: parameter.default})
+        return texts
+
+
+def _texts(arguments: dict[str, Any]) -> dict[str, str]:
+    """Each argument as a text, which is the same for equal values. Raises `NotStorable`."""
+    import json
+
+    from . import codec
+
+    _, named = json.loads(codec.dump_call((), arguments))
+    return {name: json.dumps(_in_order(value), sort_keys=True) for name, value in named.items()}
+
+
+def _in_order(value: Any) -> Any:
+    """The same JSON for dicts that were filled in another order: also where their keys are no texts."""
+    if isinstance(value, list):
+        return list(map(_in_order, value))
+    if isinstance(value, dict):
+        value = {key: _in_order(item) for key, item in value.items()}
+        if "$dict" in value:
+            value["$dict"].sort(key=repr)
+    return value
 
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ class Uncommitted:
     def __init__(self, jobs: Sequence[Job], client: Client) -> None:
         self._enqueue = client.enqueue
         self._client = client
-        self._jobs = {job.id: job for job in jobs}
-        self.results = {job.id: Result[Any](job._replace(reason=REASON), self) for job in jobs}
+        self._jobs = {job.id: job._replace(reason=REASON) for job in jobs}
+        self.results = {job.id: Result[Any](job, self) for job in self._jobs.values()}
 
     def store(self) -> None:
         """Called after the commit."""
-        jobs = [job for job in self._jobs.values() if job.state not in FINISHED]
+        jobs = [job._replace(reason=None) for job in self._jobs.values() if job.state not in FINISHED]
         if not jobs:
             return
         for job, job_id in zip(jobs, self._enqueue(jobs), strict=True):
@@ -38,8 +38,7 @@ class Uncommitted:
     # -- what a Result asks -----------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:
-        job = self._jobs[job_id]
-        return job if job.state in FINISHED else None
+        return self._jobs[job_id]
 
     def wait(self, job: Job, timeout: float | None) -> Job:
         job = self._jobs[job.id]

@@ -83,7 +83,9 @@ def test_each_state_reads_the_same_as_attribute_and_as_call(
 ) -> None:
     r = result_of(job)
     assert r.status == job.state
-    for flag, expected in ((r.is_waiting, waiting), (r.is_ready, ready), (r.has_error, error)):
+    assert r.has_error is error
+    assert json.dumps([r.has_error]) == json.dumps([error])
+    for flag, expected in ((r.is_waiting, waiting), (r.is_ready, ready)):
         assert (bool(flag), flag(), flag == expected) == (expected, expected, True)
         assert flag() is expected
         assert repr(flag) == str(flag) == f"{flag}" == repr(expected)
@@ -100,9 +102,14 @@ def test_a_finished_job_is_not_read_again() -> None:
     assert client.asked == ["get"] * 3
 
 
-def test_of_a_job_that_was_deleted_the_last_that_was_seen_is_said() -> None:
-    r = result_of(RUNNING, None)
-    assert [r.status, r.status, r.attempt] == ["running", "running", 1]
+def test_a_job_that_was_deleted_had_finished() -> None:
+    client = FakeClient(RUNNING, None)
+    r: Result[Any] = Result(WAITING, client)
+    assert [r.status, r.status, r.status] == ["running", "gone", "gone"]
+    assert (r.is_waiting(), r.is_ready(), r.has_error) == (False, True, False)
+    assert (r.result, r.error_message, r.attempt) == (None, None, 1)  # as it was last seen
+    assert r.reason == "it had finished, and was deleted when its result_ttl was over"
+    assert client.asked == ["get", "get"]
 
 
 def test_moments_are_aware_and_exact() -> None:

@@ -31,6 +31,7 @@ class WorkerClient:
     def __init__(self, line: Line) -> None:
         self._lines = [line]  # the last is this process's; the others are of those that it was forked from
         self.database = ""
+        self._unstored: dict[str, Job] = {}  # calls of a main module that is loaded: they wait for ever
         self.alone: str | None = None  # the job that runs, if it does so alone
 
     @property
@@ -53,7 +54,7 @@ class WorkerClient:
 
     def enqueue(self, jobs: Sequence[Job]) -> list[str]:
         if is_loading():
-            return [job.id for job in jobs]  # a plain script would feed itself for ever
+            return self._leave_unstored(jobs)
         ids: list[str] = []
         for head, blob in self._enqueuing(jobs):
             ids += self._line().ask(head, blob).head["ids"]
@@ -62,7 +63,7 @@ class WorkerClient:
     async def aenqueue(self, jobs: Sequence[Job]) -> list[str]:
         """The same in a coroutine."""
         if is_loading():
-            return [job.id for job in jobs]
+            return self._leave_unstored(jobs)
         ids: list[str] = []
         for head, blob in self._enqueuing(jobs):
             ids += (await self._line().ask_soon(head, blob)).head["ids"]
@@ -75,7 +76,14 @@ class WorkerClient:
             yield {"request": "enqueue", "jobs": rows}, blob
 
     def get(self, job_id: str) -> Job | None:
-        return None if is_loading() else self._found(job_id, self._line().ask(self._looking(job_id)))
+        if is_loading():
+            return self._unstored.get(job_id)
+        return self._found(job_id, self._line().ask(self._looking(job_id)))
+
+    def _leave_unstored(self, jobs: Sequence[Job]) -> list[str]:
+        """Store nothing, as a plain script would feed itself for ever."""
+        self._unstored.update((job.id, job) for job in jobs)
+        return [job.id for job in jobs]
 
     def _looking(self, job_id: str, patience: float | None = None) -> dict[str, Any]:
         """The request for a job; with a patience that of somebody who waits for it."""

@@ -7,8 +7,8 @@ import threading
 import weakref
 from types import FrameType, TracebackType
 
+from ..framelock import Turn
 from . import sqlite_sql as sql
-from .framelock import Turn
 from .sqlite_file import SqliteFile
 from .sqlite_own import Own
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import FrameType
 
 from ..errors import StoreError, StoreGone
+from ..framelock import ForkTurn, Turn
 from . import sqlite_sql as sql
 from .descriptors import lead_to_deleted_files, look_at, of_database, set_aside, still_open
-from .framelock import ForkTurn, Turn
 from .sqlite_errors import explain
 from .sqlite_fork import FILES
 from .sqlite_open import (

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ..errors import StoreError
+from ..framelock import Running
 from ..jobs import ERROR_TTL, Job
 from . import sqlite_sql as sql
-from .framelock import Running
 from .rows import row_of
 from .sqlite_file import SqliteFile
 from .sqlite_own import Own

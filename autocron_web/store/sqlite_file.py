@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import StoreBusy
+from ..framelock import FrameLock, Turn
 from . import sqlite_sql as sql
-from .framelock import FrameLock, Turn
 from .sqlite_connections import Connections
 from .sqlite_errors import RECONNECT, code_of, is_busy
 from .sqlite_open import roll_back

@@ -17,7 +17,7 @@ import weakref
 from types import FrameType
 from typing import Protocol
 
-from .framelock import Turn
+from ..framelock import Turn
 
 MOST_TRIES = 100  # of a hook that is interrupted again and again
 

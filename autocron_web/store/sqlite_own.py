@@ -12,8 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
+from ..framelock import LOOK, ForkTurn, FrameLock, Turn
 from .descriptors import Descriptors
-from .framelock import LOOK, ForkTurn, FrameLock, Turn
 
 if TYPE_CHECKING:
     from .sqlite_batch import Batch

@@ -30,7 +30,7 @@ def test_a_task_that_fails_is_tried_again_after_its_backoff(
         first, second, third = (float(line.split()[1]) for line in noted("a"))
         assert 0.2 <= second - first < 1.5 and 0.4 <= third - second < 2, (second - first, third - second)
         assert "not yet: a" in r.error_message  # that of the last attempt that failed
-        equal(r.has_error(), False)
+        equal(r.has_error, False)
 
         r = flaky("b", 9)
         assert "not yet: b" in raised(autocron.JobFailed, r.get, 10)
@@ -94,7 +94,7 @@ def test_a_job_can_be_cancelled(way: Way, with_tasks: Callable[[str], None]) -> 
         equal((waiting.cancel(), waiting.status, waiting.cancel()), (True, "cancelled", False))
         text = raised(autocron.JobCancelled, waiting.get, 10)
         equal(text, "shop.tell was cancelled: cancelled by a call of cancel()")
-        equal((waiting.is_waiting(), waiting.is_ready(), waiting.has_error()), (False, True, False))
+        equal((waiting.is_waiting(), waiting.is_ready(), waiting.has_error), (False, True, False))
 
         running = stubborn()
         until(lambda: noted("pids"))

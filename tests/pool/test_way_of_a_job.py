@@ -17,7 +17,7 @@ def test_a_result_says_what_has_become_of_its_job(way: Way) -> None:
         equal(repr(r), f"<Result shop.hold {r.id}>")
         until(lambda: r.status == "running")
         equal((r.is_waiting, r.is_waiting(), bool(r.is_waiting)), (True, True, True))
-        equal((r.is_ready, r.is_ready(), r.has_error, r.has_error()), (False, False, False, False))
+        equal((r.is_ready, r.is_ready(), r.has_error), (False, False, False))
         equal((r.result, r.error_message, r.reason, r.finished, r.attempt), (None, None, None, None, 1))
         text = raised(autocron.ResultTimeout, r.get, timeout=0.05)
         equal(text, f"shop.hold is still running after 0.05 s (job {r.id})")
@@ -26,7 +26,7 @@ def test_a_result_says_what_has_become_of_its_job(way: Way) -> None:
         release("a")
         equal(r.get(timeout=10), "a")
         equal((r.get(), r.result, r.status), ("a", "a", "done"))
-        equal((r.is_ready, r.is_ready(), r.is_waiting(), r.has_error()), (True, True, False, False))
+        equal((r.is_ready, r.is_ready(), r.is_waiting(), r.has_error), (True, True, False, False))
         equal((r.error_message, r.reason, r.output, r.progress), (None, None, None, None))
         after = datetime.datetime.now(datetime.UTC)
         assert before <= r.created <= r.started <= r.finished <= after
@@ -62,7 +62,7 @@ def test_a_failure_shows_the_users_line(way: Way) -> None:
         assert text.endswith("ValueError: no such user: eve"), text
         assert "shop.py" in text and "execution.py" not in text, text
         assert r.error_message in text
-        equal((r.status, r.has_error, r.has_error()), ("error", True, True))
+        equal((r.status, r.has_error), ("error", True))
         equal((r.is_ready(), r.is_waiting()), (True, False))
         equal((r.result, r.attempt), (None, 1))
         """)
@@ -141,7 +141,7 @@ def test_52_a_result_that_cannot_be_stored_does_not_make_the_job_fail(
         """)
     way("""
         r = lock()
-        equal((r.get(10), r.status, r.is_ready(), r.has_error()), (None, "done", True, False))
+        equal((r.get(10), r.status, r.is_ready(), r.has_error), (None, "done", True, False))
         reason = "the result was not stored: the result (_thread.lock) cannot be stored: "
         equal(r.reason[:len(reason)], reason)
         equal(noted("ran"), ["ran"])

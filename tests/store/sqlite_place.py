@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from places import Child
 
+from autocron_web.framelock import FrameLock
 from autocron_web.store import sqlite_own
-from autocron_web.store.framelock import FrameLock
 from autocron_web.store.sqlite import SqliteStore
 
 OWNER = "machine"

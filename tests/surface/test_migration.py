@@ -109,7 +109,7 @@ def test_what_cannot_be_stored(kit: Recording) -> None:
 
 
 @contract.holds(
-    "`is_ready`, `is_waiting` and `has_error` can be read as attributes and as calls.",
+    "`is_ready` and `is_waiting` can be read as attributes and as calls.",
     '`Result.status` is a word such as `"waiting"`, not a number.',
     "`error_message` is the whole traceback, whose last line is the message of 1.x, and `None` where "
     "there is no error.",
@@ -117,12 +117,12 @@ def test_what_cannot_be_stored(kit: Recording) -> None:
 def test_the_names_of_a_result(kit: Recording, a_result: autocron.Result[int]) -> None:
     r = a_result
     assert (r.is_ready, r.is_ready(), r.is_waiting, r.is_waiting()) == (False, False, True, True)
-    assert (r.has_error, r.has_error(), r.error_message) == (False, False, None)
+    assert (r.has_error, r.error_message) == (False, None)
     assert (r.result, r.function_result, r.status) == (None, None, "waiting")
     kit.drain()
     assert (r.is_ready, r.is_ready(), r.is_waiting, r.is_waiting()) == (True, True, False, False)
     assert (r.result, r.function_result, r.status, r.uuid) == (42, 42, "done", r.id)
-    assert json.dumps([r.is_ready(), r.has_error()]) == "[true, false]"
+    assert json.dumps([r.is_ready(), r.has_error]) == "[true, false]"
 
     @autocron.delay
     def fail() -> None:

@@ -67,7 +67,7 @@ def results(r: Result[int]) -> None:
     assert_type(r.error_message, str | None)
     assert_type(r.is_ready(), bool)
     assert_type(r.is_waiting(), bool)
-    assert_type(r.has_error(), bool)
+    assert_type(r.has_error, bool)
     if r.is_ready and not r.has_error:
         assert_type(r.status, str)
     assert_type(r.progress, Progress | None)
