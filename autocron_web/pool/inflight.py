@@ -34,14 +34,13 @@ class State(Enum):
     TAKEN_BACK = "taken back"
     ENDED = "ended"
 
+    def __init__(self, word: str) -> None:
+        self.successors: tuple[State, ...] = ()  # not in a dictionary: the hash of an enum takes its time
 
-_NEXT = {
-    State.PREFETCHED: (State.BEGUN, State.TAKEN_BACK),
-    State.BEGUN: (State.STOPPING, State.ENDED),
-    State.STOPPING: (State.ENDED,),
-    State.TAKEN_BACK: (),
-    State.ENDED: (),
-}
+
+State.PREFETCHED.successors = State.BEGUN, State.TAKEN_BACK
+State.BEGUN.successors = State.STOPPING, State.ENDED
+State.STOPPING.successors = (State.ENDED,)
 
 
 class ImpossibleError(WireError):
@@ -65,10 +64,11 @@ class Run:
 
     def move(self, state: State) -> None:
         """It is further now. No clock of an earlier state goes on."""
-        if state not in _NEXT[self.state]:
+        if state not in self.state.successors:
             raise ImpossibleError(f"a job that is {self.state.value} cannot be {state.value}")
         self.state = state
-        self.stop_clock()
+        if self.clock is not None:
+            self.stop_clock()
 
     def stop_clock(self) -> None:
         if self.clock is not None:
