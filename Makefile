@@ -37,8 +37,9 @@ test: .venv/for-test-once
 test-%: .venv-%/for-versions
 	$(not_once) tests/pool $(ARGS) || [ $$? -eq 5 ]
 
+# Without the pool's: `make test` runs these there.
 matrix-%: .venv-%/for-test
-	$(not_once)
+	$(not_once) --ignore=tests/pool
 
 not_once = .venv-$*/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not once and not matrix"
 

@@ -76,6 +76,8 @@ def numbers(role):
 
 def reuse(word):
     """Kill the pool, and give the number of one of its workers to another process that leads a group."""
+    while len(numbers("monitor")) > 1:  # what has launched it is about to end
+        time.sleep(0.01)
     (monitor,), workers = numbers("monitor"), numbers("worker")
     autocron.leave()
     os.kill(monitor, signal.SIGKILL)

@@ -163,6 +163,7 @@ def test_a_handler_of_a_signal_may_call_in_the_middle_of_a_call(a_link: Link, mo
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a garbage collection's turn
 def test_signals_at_any_moment(a_link: Link, monitor: Monitor) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise Interrupt
