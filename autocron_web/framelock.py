@@ -41,23 +41,26 @@ class Running:
 class Turn(Running):
     """One run's time with a lock."""
 
-    __slots__ = ("_gate", "next")
+    __slots__ = ("_waiting", "next")
 
     def __init__(self, frame: FrameType | None) -> None:
         super().__init__(frame)
         self.next: dict[None, Turn | None] = {}
-        self._gate = threading.Lock()  # wakes those who wait; who has the turn does not depend on it
-        self._gate.acquire()
+        self._waiting: list[threading.Lock] = []  # wake who waits; whose turn it is does not depend on it
 
     def end(self) -> None:
         """Let the next one have its turn now, rather than when the function has ended."""
         self.frame = None
-        self._gate.release()
+        while self._waiting:
+            self._waiting.pop().release()
 
     def wait(self) -> None:
         """Wait a while for its end."""
-        if self._gate.acquire(timeout=LOOK):
-            self._gate.release()
+        mine = threading.Lock()
+        mine.acquire()
+        self._waiting.append(mine)
+        if not self.is_over():  # else it has been, before it could know of this one
+            mine.acquire(timeout=LOOK)
 
 
 class ForkTurn(Turn):

@@ -29,7 +29,8 @@ class Printer:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # something was written, or could not be
         self._targets: list[_Target] = []  # stdout and stderr, which may be the same; empty without an app
         self._all: set[_Target] = set()  # also those of earlier apps that have not written everything yet
         self.dropped = 0
@@ -46,7 +47,6 @@ class Printer:
                 before, self._targets = before + self._targets, []
             for target in {*before} - {*self._targets}:
                 target.retire()
-            self._changed.notify_all()
 
     def _target(self, fd: int) -> _Target:
         """One that writes there already, so that all comes in its order and a hung file has one thread."""
@@ -54,7 +54,7 @@ class Printer:
             if target.identity == identity(fd) and (target in self._targets or target.queue):
                 target.retired = False
                 return target
-        target = _Target(fd, self, self._changed)
+        target = _Target(fd, self, self._lock, self._changed)
         self._all.add(target)
         return target
 
@@ -88,13 +88,14 @@ class _Target:
     All but the writing itself is done while the printer's condition is held.
     """
 
-    def __init__(self, fd: int, printer: Printer, changed: threading.Condition) -> None:
+    def __init__(self, fd: int, printer: Printer, lock: threading.Lock, changed: threading.Condition) -> None:
         self.identity = identity(fd)
         self.queue: deque[tuple[bytes, int]] = deque()  # pieces, and the bytes that are lost without each
         self.retired = False  # it ends when its queue is empty
         self._fd: int | None = os.dup(fd)  # the caller closes its own, perhaps during a write
         self._printer = printer
         self._changed = changed
+        self._wanted = threading.Condition(lock)  # there is something for the thread to do
         self._size = 0  # bytes in the queue
         self._is_full = False  # until the queue is empty
         self._has_thread = True
@@ -120,14 +121,15 @@ class _Target:
         """Let the thread write it. lost: bytes that count as dropped if it cannot."""
         self.queue.append((data, lost))
         self._size += len(data)
-        if self._has_thread:
-            self._changed.notify_all()
-        else:
-            self._taken(False)
+        if not self._has_thread:
+            self._taken(1, False)
+        elif len(self.queue) == 1:  # else the thread is writing, and sees it afterwards
+            self._wanted.notify()
 
     def retire(self) -> None:
         """Nothing more is to be written but what waits."""
         self.retired = True
+        self._wanted.notify()
         if not self._has_thread:
             self._close()
 
@@ -137,28 +139,29 @@ class _Target:
             os.close(fd)
 
     def _run(self) -> None:
-        with self._changed:
+        with self._wanted:
             fd = self._fd
             assert fd is not None
             while True:
-                self._changed.wait_for(lambda: self.queue or self.retired)
+                self._wanted.wait_for(lambda: self.queue or self.retired)
                 if not self.queue:
                     break
-                data = self.queue[0][0]
-                self._changed.release()
+                pieces = [data for data, _ in self.queue]
+                self._wanted.release()
                 try:
-                    written = _write(fd, data)
+                    written = _write(fd, b"".join(pieces))
                 finally:
-                    self._changed.acquire()
-                self._taken(written)
+                    self._wanted.acquire()
+                self._taken(len(pieces), written)
             self._close()
 
-    def _taken(self, written: bool) -> None:
-        """The first piece of the queue has been written, or cannot be."""
-        data, lost = self.queue.popleft()
-        self._size -= len(data)
-        if not written:
-            self._printer.dropped += lost
+    def _taken(self, number: int, written: bool) -> None:
+        """So many pieces of the queue have been written, or cannot be."""
+        for _ in range(number):
+            data, lost = self.queue.popleft()
+            self._size -= len(data)
+            if not written:
+                self._printer.dropped += lost
         self._changed.notify_all()
 
 
