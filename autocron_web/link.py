@@ -196,11 +196,18 @@ class Link(Listener):
         return False
 
     def _connect(self, own: Own) -> Connection | None:
+        if self._left:
+            return own.connection
+        try:
+            connection = Connection(self._path, 0)
+        except OSError:
+            return own.connection
         with own.lock:
             if own.connection is None and not self._left:
-                with suppress(OSError):
-                    own.connection = Connection(self._path, 0)
-            return own.connection
+                own.connection = connection
+        if own.connection is not connection:  # another thread was faster
+            connection.close()
+        return own.connection
 
     @staticmethod
     def _say_goodbye(own: Own, connection: Connection) -> None:

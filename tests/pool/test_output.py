@@ -16,9 +16,9 @@ import pytest
 from autocron_web.pool.loop import Loop
 from autocron_web.pool.output import QUEUE, TAIL, Output, Printer
 from autocron_web.process import identity
+from conftest import wait_until
 
 FLUSH = 20.0  # seconds, on a busy machine
-from conftest import wait_until
 
 
 class Reader:
