@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .. import errors
 from ..jobs import Job
 
-PROTOCOL = 1
+PROTOCOL = 2
 HEADER = struct.Struct(">BBIII")  # protocol, kind, id, length of head, length of blob
 LIMIT = 8 * 1024 * 1024  # an environment of 2 MiB, or a job with 1 MiB in and 1 MiB out, fits
 PIECE = 256 * 1024  # larger fan-outs are sent as several frames

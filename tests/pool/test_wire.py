@@ -101,8 +101,8 @@ def test_a_frame_with_garbage_in_it_is_a_wire_error_and_nothing_else(
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (HEADER.pack(PROTOCOL + 1, 1, 0, 0, 0), "frame protocol 2 instead of 1"),
-        (b"GET / HTTP/1.1\r\n\r\n", "frame protocol 71 instead of 1"),
+        (HEADER.pack(PROTOCOL + 1, 1, 0, 0, 0), "frame protocol 3 instead of 2"),
+        (b"GET / HTTP/1.1\r\n\r\n", "frame protocol 71 instead of 2"),
         (HEADER.pack(PROTOCOL, 1, 0, LIMIT, 1), f"a frame of {LIMIT + 1} bytes is over the limit of {LIMIT}"),
         (HEADER.pack(PROTOCOL, 1, 0, 2**32 - 1, 2**32 - 1), "is over the limit of"),
         (HEADER.pack(PROTOCOL, 1, 0, 1, 0) + b"{", "the head of a frame is no JSON: "),
