@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import compileall
 import functools
+import gc
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ import sysconfig
 import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import filterfalse
 from pathlib import Path
@@ -297,3 +299,12 @@ def run_script(tmp_path: Path, home: Path) -> Iterator[RunScript]:
     yield run
     for script in scripts:
         script.close()
+
+
+@pytest.fixture
+def interrupted_steps() -> Iterator[None]:
+    """What an interrupted step has left open is closed now, not in another test, which would be blamed."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

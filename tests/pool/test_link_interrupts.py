@@ -22,6 +22,8 @@ from autocron_web.memory import MemoryJobs
 from autocron_web.pool.wire import Kind
 from conftest import wait_until
 
+pytestmark = pytest.mark.usefixtures("interrupted_steps")
+
 
 class Interrupt(BaseException):
     """As a signal's handler raises it: Ctrl-C, a time limit."""

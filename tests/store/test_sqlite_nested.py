@@ -18,7 +18,10 @@ from sqlite_place import is_sound, locked_elsewhere, path, store  # noqa: F401
 
 from autocron_web.store.sqlite import SqliteStore
 
-pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+pytestmark = [
+    pytest.mark.once,  # nothing here depends on the version of Python
+    pytest.mark.usefixtures("interrupted_steps"),
+]
 
 
 def committed(path: Path) -> set[str]:

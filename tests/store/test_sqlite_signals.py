@@ -21,7 +21,10 @@ from sqlite_place import is_sound, path, store  # noqa: F401
 from autocron_web.store.sqlite import SqliteStore
 from conftest import wait_until
 
-pytestmark = pytest.mark.once  # nothing here depends on the version of Python
+pytestmark = [
+    pytest.mark.once,  # nothing here depends on the version of Python
+    pytest.mark.usefixtures("interrupted_steps"),
+]
 
 CALLS = 1500
 
