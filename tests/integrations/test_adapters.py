@@ -90,10 +90,11 @@ def test_servers_have_one_pool_which_ends_with_the_last_of_them(
     adapter: Adapter, site: Site, home: Path
 ) -> None:
     settings = {"database": "orders.db", "workers": 1, "status": True, "url_prefix": "/jobs", "token": TOKEN}
-    servers = [site.launch(**settings), site.launch(**settings)]
-    for server in servers:
-        server.wait_until_up()
-        assert server.get("call/a")["result"] == adapter.context("a")
+    servers = []
+    for _ in range(2):  # one after the other, so that the second one is the newer, whose word rules
+        servers.append(site.launch(**settings))
+        servers[-1].wait_until_up()
+        assert servers[-1].get("call/a")["result"] == adapter.context("a")
     pool = wait_for_pool(workers=1)
     assert (home / "orders.db").exists()
     document = json.loads(servers[0].ask("/jobs/status", Authorization=f"Bearer {TOKEN}"))
